@@ -1,0 +1,109 @@
+//! Reads what can be read of a map that is damaged.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::SlotAddress;
+use crate::units::{BlockCount, BlockIndex, BlockRange};
+
+use super::extent::Extent;
+use super::geometry::Geometry;
+use super::path::{load_node, load_page};
+use super::{MapReader, MapRoot};
+
+/// A part of a map that may be damaged.
+#[derive(Debug)]
+pub enum MapPart {
+    /// Blocks and where they are.
+    Extent(Extent),
+    /// Blocks of which nobody knows where they are.
+    Lost {
+        /// All blocks below the page or node.
+        blocks: BlockRange,
+        /// The page or node that does not open.
+        address: SlotAddress,
+        /// What is wrong with it.
+        error: Error,
+    },
+}
+
+/// Calls `visit` for each part of the map, in order, damaged or not. Null subtrees, which are zero, are passed over;
+/// extents are not joined across pages.
+///
+/// # Errors
+/// Those of `visit`, and those of the reader that say nothing about what is stored: a store that does not answer.
+pub fn salvage_map(reader: &dyn MapReader, root: MapRoot, visit: &mut dyn FnMut(MapPart) -> Result<()>) -> Result<()> {
+    salvage_with_geometry(Geometry::STORED, reader, root, visit)
+}
+
+pub(crate) fn salvage_with_geometry(
+    geometry: Geometry,
+    reader: &dyn MapReader,
+    root: MapRoot,
+    visit: &mut dyn FnMut(MapPart) -> Result<()>,
+) -> Result<()> {
+    let Some(address) = root.root else { return Ok(()) };
+    if root.blocks.0 > geometry.blocks_max() {
+        return Err(Error::damaged(format!("a map has {} blocks, which is more than any can have", root.blocks)));
+    }
+    let mut salvage = Salvage { geometry, reader, blocks: root.blocks, visit };
+    salvage.subtree(geometry.height(root.blocks.0), 0, address)
+}
+
+struct Salvage<'a> {
+    geometry: Geometry,
+    reader: &'a dyn MapReader,
+    blocks: BlockCount,
+    visit: &'a mut dyn FnMut(MapPart) -> Result<()>,
+}
+
+impl Salvage<'_> {
+    /// Goes through a page or a node and what is below; the depth is that of the map, at most four.
+    fn subtree(&mut self, level: u8, index: u64, address: SlotAddress) -> Result<()> {
+        if level == 0 {
+            return self.page(index, address);
+        }
+        match load_node(self.reader, self.geometry, self.blocks.0, level, index, address) {
+            Ok(node) => {
+                let first_child = index * u64::from(self.geometry.node_pointers);
+                let children = (first_child..).zip(node.pointers);
+                for (child, pointer) in children {
+                    if let Some(address) = pointer {
+                        self.subtree(level - 1, child, address)?;
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => self.lose(level, index, address, error),
+        }
+    }
+
+    fn page(&mut self, index: u64, address: SlotAddress) -> Result<()> {
+        let loaded = match load_page(self.reader, self.geometry, self.blocks.0, index, address) {
+            Ok(loaded) => loaded.into_page(),
+            Err(error) => return self.lose(0, index, address, error),
+        };
+        let page_start = BlockIndex(index * u64::from(self.geometry.page_blocks));
+        for extent in &loaded.extents {
+            let start = page_start + BlockCount(u64::from(extent.start));
+            let blocks = BlockRange { start, count: BlockCount(u64::from(extent.count())) };
+            let extent = Extent { blocks, place: extent.place }.clip(self.whole());
+            if !extent.blocks.is_empty() {
+                (self.visit)(MapPart::Extent(extent))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, level: u8, index: u64, address: SlotAddress, error: Error) -> Result<()> {
+        if !matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Unreadable) {
+            return Err(error);
+        }
+        let span = BlockCount(self.geometry.span(level));
+        let blocks = BlockRange { start: BlockIndex(index.saturating_mul(span.0)), count: span };
+        let blocks = blocks.intersection(self.whole());
+        (self.visit)(MapPart::Lost { blocks, address, error })
+    }
+
+    fn whole(&self) -> BlockRange {
+        BlockRange { start: BlockIndex(0), count: self.blocks }
+    }
+}
