@@ -1,0 +1,11 @@
+//! Arbitrary bytes are refused, or are exactly the bytes of one node.
+#![no_main]
+
+use backy_core::map::node::Node;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|body: &[u8]| {
+    if let Ok(node) = Node::decode(body) {
+        assert_eq!(node.encode(), body);
+    }
+});
