@@ -1,0 +1,232 @@
+//! A store that fails on demand: by rule, by seed, or for good at a chosen call.
+//!
+//! [`FaultyStore`] goes around any store, usually a [`MemoryStore`] that several of them share, one for each simulated
+//! host. Four kinds of trouble:
+//!
+//! - *rules* fail chosen calls in a chosen way, in the order in which they were added;
+//! - *rates* fail any call by chance, repeatably from a seed as long as one thread uses the store;
+//! - a *crash* ends everything: from then on each call fails with [`CRASH_MARKER`] and nothing changes any more;
+//! - *hostile* changes damage objects behind the back of who uses the store: [`FaultyStore::damage`] and its like.
+//!
+//! Only torn puts that are visible, objects hidden from listings, and damage break the promises of a store; all else is
+//! what a good store may do on a bad day. Each call is written down.
+//!
+//! [`MemoryStore`]: backy_store::MemoryStore
+
+mod faults;
+mod hostile;
+mod log;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backy_core::environment::Timestamp;
+use backy_core::names::ObjectName;
+use backy_core::{Error, ErrorKind, Result};
+use backy_store::object_store::list_all;
+use backy_store::{ObjectInfo, ObjectRange, ObjectStore};
+
+use state::{State, Trouble};
+
+pub use faults::{CrashMoment, Fault, FaultRates, Rule};
+pub use log::{Call, Operation};
+
+/// Stands in the text of each error that a crashed store gives.
+pub const CRASH_MARKER: &str = "the simulated host has crashed";
+
+/// Says whether an error comes from a simulated crash.
+pub fn is_crash(error: &Error) -> bool {
+    error.to_string().contains(CRASH_MARKER)
+}
+
+/// A store that fails on demand. Clones share everything. See the module.
+#[derive(Clone)]
+pub struct FaultyStore {
+    inner: Arc<dyn ObjectStore>,
+    state: Arc<Mutex<State>>,
+}
+
+impl FaultyStore {
+    /// Makes a store that does not fail until it is told to.
+    pub fn new(inner: Arc<dyn ObjectStore>) -> FaultyStore {
+        FaultyStore::with_seed(inner, 0, FaultRates::default())
+    }
+
+    /// Makes a store that fails by chance, the same way for the same seed and calls.
+    pub fn with_seed(inner: Arc<dyn ObjectStore>, seed: u64, rates: FaultRates) -> FaultyStore {
+        let state = State::new(seed, rates);
+        FaultyStore { inner, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Returns the store inside, which does not fail.
+    pub fn inner(&self) -> Arc<dyn ObjectStore> {
+        self.inner.clone()
+    }
+
+    /// Adds a rule. The first one that matches a call and is not used up decides.
+    pub fn add_rule(&self, rule: Rule) {
+        self.lock().rules.push(rule);
+    }
+
+    /// Forgets all rules, rates and limits. A crash stays, and so does what is hidden.
+    pub fn behave(&self) {
+        let mut state = self.lock();
+        state.rules.clear();
+        state.rates = FaultRates::default();
+        state.unavailable_calls = 0;
+        state.room_bytes = None;
+        state.crash_at = None;
+        state.list_delay = 0;
+        state.delayed.clear();
+    }
+
+    /// Lets the next `calls` calls fail with `Unavailable`.
+    pub fn unavailable_for(&self, calls: u64) {
+        self.lock().unavailable_calls = calls;
+    }
+
+    /// Lets puts fail with `NoSpace` once `bytes` more have been put; deletions give nothing back.
+    pub fn no_space_after(&self, bytes: u64) {
+        self.lock().room_bytes = Some(bytes);
+    }
+
+    /// Crashes at the call of that number, counted from now, the next one being 1.
+    pub fn crash_at_call(&self, number: u64, moment: CrashMoment) {
+        let mut state = self.lock();
+        state.crash_at = Some((state.calls.saturating_add(number), moment));
+    }
+
+    /// Lets `calls` more calls happen; then it crashes.
+    pub fn crash_after(&self, calls: u64) {
+        self.crash_at_call(calls.saturating_add(1), CrashMoment::Before);
+    }
+
+    /// Says whether it has crashed.
+    pub fn is_crashed(&self) -> bool {
+        self.lock().is_crashed
+    }
+
+    /// Starts again after a crash, with what was stored.
+    pub fn restart(&self) {
+        let mut state = self.lock();
+        state.is_crashed = false;
+        state.crash_at = None;
+    }
+
+    /// Returns all calls up to now.
+    pub fn log(&self) -> Vec<Call> {
+        self.lock().log.clone()
+    }
+
+    /// Returns how many calls there were.
+    pub fn call_count(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// Forgets the calls up to now; their numbers go on.
+    pub fn clear_log(&self) {
+        self.lock().log.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one call with its trouble: `act` does it, and returns its answer and how many bytes there were.
+    fn call<T>(
+        &self,
+        operation: Operation,
+        name: &str,
+        put_bytes: u64,
+        mut act: impl FnMut(Option<usize>) -> Result<(T, u64)>,
+    ) -> Result<T> {
+        let (number, trouble) = self.lock().begin(operation, name, put_bytes);
+        let doing = format!("{operation:?} {name}");
+        let fail = |kind| Err(Error::new(kind, format!("{doing}: simulated failure")));
+        let outcome = match trouble {
+            Trouble::None => act(None),
+            Trouble::Crashed => Err(crash(&doing)),
+            Trouble::CrashAfter => {
+                let _ = act(None);
+                Err(crash(&doing))
+            }
+            Trouble::NoSpace => fail(ErrorKind::NoSpace),
+            Trouble::Fault(Fault::Before(kind)) => fail(kind),
+            Trouble::Fault(Fault::After(kind)) => act(None).and_then(|_| fail(kind)),
+            Trouble::Fault(Fault::Torn) => fail(ErrorKind::Unavailable),
+            Trouble::Fault(Fault::TornVisible { kept_bytes }) => {
+                act(Some(kept_bytes)).and_then(|_| fail(ErrorKind::Unavailable))
+            }
+            Trouble::Fault(Fault::Repeated) => act(None).and_then(|_| act(None)),
+        };
+        let bytes = outcome.as_ref().map_or(put_bytes, |(_, bytes)| *bytes);
+        let failure = outcome.as_ref().err().map(Error::kind);
+        self.lock().log.push(Call { number, operation, name: name.to_owned(), bytes, failure });
+        outcome.map(|(answer, _)| answer)
+    }
+}
+
+fn crash(doing: &str) -> Error {
+    Error::new(ErrorKind::Io, format!("{doing}: {CRASH_MARKER}"))
+}
+
+impl ObjectStore for FaultyStore {
+    fn put(&self, name: &ObjectName, body: &[u8]) -> Result<()> {
+        let bytes = body.len() as u64;
+        self.call(Operation::Put, name.as_str(), bytes, |kept_bytes| {
+            let body = body.get(..kept_bytes.unwrap_or(body.len())).unwrap_or(body);
+            self.inner.put(name, body)?;
+            let mut state = self.lock();
+            if state.list_delay > 0 {
+                let delay = state.list_delay;
+                state.delayed.push((name.clone(), delay));
+            }
+            Ok(((), bytes))
+        })
+    }
+
+    fn get(&self, name: &ObjectName, size_bytes_max: u64) -> Result<Vec<u8>> {
+        self.call(Operation::Get, name.as_str(), 0, |_| {
+            let body = self.inner.get(name, size_bytes_max)?;
+            let bytes = body.len() as u64;
+            Ok((body, bytes))
+        })
+    }
+
+    fn get_range(&self, name: &ObjectName, range: ObjectRange, buffer: &mut Vec<u8>) -> Result<()> {
+        self.call(Operation::GetRange, name.as_str(), 0, |_| {
+            self.inner.get_range(name, range, buffer)?;
+            Ok(((), buffer.len() as u64))
+        })
+    }
+
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(ObjectInfo) -> Result<()>) -> Result<()> {
+        // Nothing is locked while `visit` runs: it may use the store.
+        let mut objects = self.call(Operation::List, prefix, 0, |_| {
+            let objects = list_all(&*self.inner, prefix)?;
+            let count = objects.len() as u64;
+            Ok((objects, count))
+        })?;
+        let invisible = self.lock().invisible();
+        objects.retain(|object| !invisible.contains(&object.name));
+        objects.into_iter().try_for_each(visit)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.call(Operation::Delete, name.as_str(), 0, |_| Ok((self.inner.delete(name)?, 0)))
+    }
+
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+
+    fn remove_stale_temporaries(&self, before: Timestamp) -> Result<u64> {
+        if self.is_crashed() {
+            Err(crash("remove stale temporaries"))
+        } else {
+            self.inner.remove_stale_temporaries(before)
+        }
+    }
+}
