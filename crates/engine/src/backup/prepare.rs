@@ -1,0 +1,307 @@
+//! From what the user asks for to where the backup begins: base, position, draft of the manifest.
+
+use std::time::Duration;
+
+use backy_core::environment::Timestamp;
+use backy_core::ids::VersionUid;
+use backy_core::map::MapRoot;
+use backy_core::records::manifest::{Manifest, Origin, Statistics, check_name, check_name_length};
+use backy_core::units::{BlockCount, BlockIndex, BlockRange, BlockSize};
+use backy_core::{Error, ErrorKind, Result, ResultExt};
+use tracing::{info, warn};
+
+use super::assembler::Beginning;
+use super::{BackupRequest, BaseChoice};
+use crate::repository::Repository;
+use crate::repository::damage::{Damage, LostBlocks};
+use crate::repository::versions::{VersionEntry, VersionSpec, VersionState, choose};
+
+/// Where a backup begins, and what the planner must know of the base.
+pub(super) struct Prepared {
+    /// What the assembler begins with.
+    pub beginning: Beginning,
+    /// The size of the base's volume, if there is a base.
+    pub base_bytes: Option<u64>,
+    /// Blocks of the map that are missing or damaged.
+    pub lost: Vec<BlockRange>,
+    /// Nothing but the lost blocks is read.
+    pub reads_lost_only: bool,
+}
+
+/// Checks the request and finds the base, or the version to continue.
+pub(super) fn prepare(repository: &Repository, request: &BackupRequest<'_>, damage: &Damage) -> Result<Prepared> {
+    check_name(&request.name)?;
+    check_name_length(&request.snapshot_name)?;
+    request.label.check()?;
+    match &request.continued {
+        Some(spec) => continue_version(repository, request, spec, damage),
+        None => begin_version(repository, request, damage),
+    }
+}
+
+fn begin_version(repository: &Repository, request: &BackupRequest<'_>, damage: &Damage) -> Result<Prepared> {
+    let now = repository.environment().clock.now();
+    let base = find_base(repository, request)?;
+    let block_size = match (&base, request.block_size) {
+        (_, Some(block_size)) => block_size,
+        (Some(base), None) => base.manifest.block_size,
+        (None, None) => request.block_size_default,
+    };
+    let base = usable_base(request, base, block_size)?;
+    refuse_empty_hints(request, base.is_some())?;
+    if let (Some(base), true) = (&base, request.hints.is_some()) {
+        info!("what the hints leave out is taken from version {}", base.manifest.uid);
+    }
+    let lost = match &base {
+        Some(base) => lost_blocks(repository, base.manifest.map, base.manifest.missing_blocks, damage)
+            .context(|| format!("read base version {}", base.manifest.uid))?,
+        None => LostBlocks::default(),
+    };
+    let draft = draft(repository, request, base.as_ref(), block_size, now);
+    let base_bytes = base.as_ref().map(|base| base.manifest.size_bytes);
+    let map = match base {
+        Some(base) => Some(usable_map(repository, base.manifest.map, &lost, &draft)?),
+        None => None,
+    };
+    let beginning = Beginning { draft, map, position: BlockIndex(0), next_checkpoint: 0 };
+    Ok(Prepared { beginning, base_bytes, lost: lost.blocks, reads_lost_only: false })
+}
+
+fn refuse_empty_hints(request: &BackupRequest<'_>, has_base: bool) -> Result<()> {
+    if request.hints.as_ref().is_some_and(Vec::is_empty) && !has_base && !request.may_be_empty {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            "the hints are empty and there is no base version: the backup would be all zero",
+        ));
+    }
+    Ok(())
+}
+
+fn find_base(repository: &Repository, request: &BackupRequest<'_>) -> Result<Option<VersionEntry>> {
+    match &request.base {
+        BaseChoice::None => Ok(None),
+        BaseChoice::Version(spec) => repository.find_version(spec).map(Some).context(|| "look for the base version"),
+        BaseChoice::Newest => {
+            let listing = repository.versions().context(|| "look for the base version")?;
+            let unreadable: Vec<VersionUid> = listing.unreadable.iter().map(|(uid, _)| *uid).collect();
+            let spec = VersionSpec::Latest { name: request.name.clone() };
+            let base = match choose(listing, &spec) {
+                Ok(entry) => Some(entry),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(error.context("look for the base version")),
+            };
+            if request.hints.is_some() {
+                refuse_unknown_newest(base.as_ref(), &unreadable)?;
+            }
+            Ok(base)
+        }
+    }
+}
+
+/// Hints say what changed since one version. If a newer one than the base cannot be read, they may well be since that one.
+fn refuse_unknown_newest(base: Option<&VersionEntry>, unreadable: &[VersionUid]) -> Result<()> {
+    let is_newer = |uid: &&VersionUid| base.is_none_or(|base| uid.timestamp() >= base.manifest.uid.timestamp());
+    match unreadable.iter().find(is_newer) {
+        Some(uid) => Err(Error::damaged(format!(
+            "version {uid} cannot be read, and may be the one that the hints are since; name the base version, or back up \
+             without hints"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a base that cannot serve; drops one that nobody asked for by name.
+fn usable_base(
+    request: &BackupRequest<'_>,
+    base: Option<VersionEntry>,
+    block_size: BlockSize,
+) -> Result<Option<VersionEntry>> {
+    let Some(base) = base else { return Ok(None) };
+    let uid = base.manifest.uid;
+    if base.state == VersionState::Incomplete {
+        return Err(Error::invalid(format!("version {uid} is incomplete and cannot be a base; continue it first")));
+    }
+    if base.manifest.block_size != block_size {
+        let is_needed = request.hints.is_some() || matches!(request.base, BaseChoice::Version(_));
+        if is_needed {
+            return Err(Error::invalid(format!(
+                "version {uid} has blocks of {} bytes, the backup shall have {}; they cannot be mixed",
+                base.manifest.block_size.bytes(),
+                block_size.bytes()
+            )));
+        }
+        return Ok(None);
+    }
+    Ok(Some(base))
+}
+
+fn continue_version(
+    repository: &Repository,
+    request: &BackupRequest<'_>,
+    spec: &VersionSpec,
+    damage: &Damage,
+) -> Result<Prepared> {
+    let entry = repository.find_version(spec).context(|| "look for the version to continue")?;
+    let uid = entry.manifest.uid;
+    let Some(checkpoint) = entry.checkpoint else {
+        return read_missing_again(repository, request, entry, damage);
+    };
+    let earlier = checkpoint.version;
+    let wanted_size = request.block_size.unwrap_or(earlier.block_size);
+    if !request.snapshot_name.is_empty() && request.snapshot_name != earlier.snapshot_name {
+        return Err(Error::invalid(format!(
+            "version {uid} was begun from snapshot {:?}, not from {:?}; half of each would be neither",
+            earlier.snapshot_name, request.snapshot_name
+        )));
+    }
+    if earlier.name != request.name
+        || earlier.size_bytes != request.source.size_bytes()
+        || wanted_size != earlier.block_size
+    {
+        return Err(Error::invalid(format!(
+            "version {uid} is of {:?} with {} bytes in blocks of {}; this backup is of {:?} with {} bytes in blocks of {}",
+            earlier.name,
+            earlier.size_bytes,
+            earlier.block_size.bytes(),
+            request.name,
+            request.source.size_bytes(),
+            wanted_size.bytes()
+        )));
+    }
+    refuse_other_source(&earlier, request)?;
+    refuse_empty_hints(request, earlier.base.is_some())?;
+    info!("continuing version {uid} at block {}", checkpoint.position);
+    let position = checkpoint.position;
+    let lost = lost_blocks(repository, earlier.map, BlockCount(1), damage)
+        .context(|| format!("read incomplete version {uid}"))?;
+    if let Some(part) = lost.map_parts.first() {
+        let problem =
+            format!("version {uid} cannot be continued, begin a new one; its block map is damaged: {}", part.problem);
+        return Err(Error::damaged(problem));
+    }
+    let draft = Manifest {
+        lease: repository.new_lease_id(),
+        encryption_version: repository.encryption_version(),
+        origin: Origin {
+            is_hinted: earlier.origin.is_hinted || request.hints.is_some(),
+            ..origin(request, &earlier.origin)
+        },
+        ..earlier
+    };
+    let base_bytes = draft.base_bytes;
+    let map = Some(draft.map);
+    let beginning = Beginning { draft, map, position, next_checkpoint: checkpoint.number.saturating_add(1) };
+    Ok(Prepared { beginning, base_bytes, lost: lost.blocks, reads_lost_only: false })
+}
+
+/// A complete version is never changed. If some of its blocks were unreadable, a new version takes the others over and
+/// reads those again.
+fn read_missing_again(
+    repository: &Repository,
+    request: &BackupRequest<'_>,
+    entry: VersionEntry,
+    damage: &Damage,
+) -> Result<Prepared> {
+    let uid = entry.manifest.uid;
+    if entry.state != VersionState::Invalid {
+        return Err(Error::invalid(format!("version {uid} is complete and valid; there is nothing to continue")));
+    }
+    let is_same = entry.manifest.name == request.name && entry.manifest.size_bytes == request.source.size_bytes();
+    if !is_same || request.block_size.is_some_and(|size| size != entry.manifest.block_size) {
+        return Err(Error::invalid(format!(
+            "version {uid} is of {:?}, of another size or block size",
+            entry.manifest.name
+        )));
+    }
+    refuse_other_source(&entry.manifest, request)?;
+    let lost = repository.lost_blocks(entry.manifest.map, damage).context(|| format!("read version {uid}"))?;
+    let now = repository.environment().clock.now();
+    let draft = draft(repository, request, Some(&entry), entry.manifest.block_size, now);
+    let base_bytes = Some(entry.manifest.size_bytes);
+    let map = Some(usable_map(repository, entry.manifest.map, &lost, &draft)?);
+    let beginning = Beginning { draft, map, position: BlockIndex(0), next_checkpoint: 0 };
+    Ok(Prepared { beginning, base_bytes, lost: lost.blocks, reads_lost_only: true })
+}
+
+/// One version holds one source.
+fn refuse_other_source(earlier: &Manifest, request: &BackupRequest<'_>) -> Result<()> {
+    let (was, is) = (&earlier.origin.source_url, request.source.url());
+    if *was == is {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("version {} was begun from {was}, not from {is}", earlier.uid)))
+    }
+}
+
+fn origin(request: &BackupRequest<'_>, earlier: &Origin) -> Origin {
+    Origin {
+        source_url: request.source.url(),
+        host: request.host.clone(),
+        program: request.program.clone(),
+        ..earlier.clone()
+    }
+}
+
+/// A walk through the map costs as much as the map is large, so it is spared where nothing can be lost.
+fn lost_blocks(
+    repository: &Repository,
+    map: MapRoot,
+    missing_blocks: BlockCount,
+    damage: &Damage,
+) -> Result<LostBlocks> {
+    let is_whole = missing_blocks.0 == 0 && damage.is_empty();
+    if is_whole { Ok(LostBlocks::default()) } else { repository.lost_blocks(map, damage) }
+}
+
+/// A map of which parts cannot be read is written anew, as far as it goes: the new version must not point to them.
+fn usable_map(repository: &Repository, map: MapRoot, lost: &LostBlocks, draft: &Manifest) -> Result<MapRoot> {
+    if lost.map_parts.is_empty() {
+        return Ok(map);
+    }
+    repository.salvaged_map(map, draft.lease).context(|| "salvage the block map of the base")
+}
+
+/// After a backup has failed on what is stored: looks through the map that it began with, and notes down damaged parts.
+/// Says whether there are any, so that another try will do better.
+pub(super) fn note_damaged_map(repository: &Repository, request: &BackupRequest<'_>) -> Result<bool> {
+    let entry = match &request.continued {
+        Some(spec) => Some(repository.find_version(spec)?),
+        None => find_base(repository, request)?,
+    };
+    let Some(entry) = entry.filter(|entry| entry.checkpoint.is_none()) else { return Ok(false) };
+    let parts = repository.lost_blocks(entry.manifest.map, &Damage::default())?.map_parts;
+    let Some(first) = parts.first() else { return Ok(false) };
+    let uid = entry.manifest.uid;
+    warn!("the block map of version {uid} is damaged, its blocks are read again: {}", first.problem);
+    repository.record_damage(&parts.iter().map(|part| part.address).collect(), uid, &first.problem)?;
+    Ok(true)
+}
+
+fn draft(
+    repository: &Repository,
+    request: &BackupRequest<'_>,
+    base: Option<&VersionEntry>,
+    block_size: BlockSize,
+    now: Timestamp,
+) -> Manifest {
+    let size_bytes = request.source.size_bytes();
+    Manifest {
+        uid: VersionUid::generate(repository.environment()),
+        name: request.name.clone(),
+        snapshot_name: request.snapshot_name.clone(),
+        // The newest version is the one that the next backup goes on from, also where clocks jump or differ.
+        created: base.map_or(now, |base| now.max(base.manifest.created.plus(Duration::from_millis(1)))),
+        size_bytes,
+        block_size,
+        base: base.map(|base| base.manifest.uid),
+        base_bytes: base.map(|base| base.manifest.size_bytes),
+        lease: repository.new_lease_id(),
+        encryption_version: repository.encryption_version(),
+        map: MapRoot { blocks: block_size.count(size_bytes), root: None },
+        missing_blocks: BlockCount(0),
+        origin: Origin { is_hinted: request.hints.is_some(), ..origin(request, &Origin::default()) },
+        statistics: Statistics::default(),
+        audit: base.map(|base| base.manifest.audit).unwrap_or_default(),
+        label: request.label.clone(),
+    }
+}

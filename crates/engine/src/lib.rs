@@ -1,0 +1,23 @@
+//! The hall of backy2: the repository, and the jobs on it.
+//!
+//! ```text
+//!  repository    objects -> versions, maps, slots; what jobs share
+//!  backup        source  -> new version
+//!  restore       version -> target
+//!  list remove label statistics key       the short jobs
+//!  settings progress                      what the front door turns and watches
+//! ```
+//!
+//! A job never imports another job. Nothing here knows terminals, configuration files or exit codes.
+
+pub mod backup;
+pub mod key;
+pub mod label;
+pub mod list;
+pub mod progress;
+pub mod remove;
+pub mod repository;
+pub mod restore;
+pub mod settings;
+
+pub use repository::Repository;

@@ -1,0 +1,86 @@
+//! The repository: a store, its keys and its catalog, and what all jobs do with them.
+//!
+//! ```text
+//!  init open unlock     from a store to a repository
+//!  records              small sealed objects
+//!  versions labels      manifests, checkpoints, tombstones, labels -> versions
+//!  packs                slots, from whatever generation has them
+//!  map_io blocks        block maps and blocks, read and written through packs
+//!  damage index         what is broken; what other hosts stored
+//! ```
+
+pub mod blocks;
+pub mod damage;
+pub mod index;
+pub mod init;
+pub mod labels;
+pub mod map_io;
+pub mod open;
+pub mod packs;
+pub mod records;
+pub mod unlock;
+pub mod versions;
+
+#[cfg(test)]
+mod fragmented;
+
+use std::sync::{Arc, Mutex};
+
+use backy_catalog::Catalog;
+use backy_core::environment::Environment;
+use backy_core::ids::{LeaseId, RepositoryId};
+use backy_core::keys::KeySet;
+use backy_core::pack::SlotOpener;
+use backy_store::ObjectStore;
+
+use crate::repository::packs::DirectoryCache;
+use crate::settings::Settings;
+
+/// An open repository.
+pub struct Repository {
+    store: Arc<dyn ObjectStore>,
+    keys: KeySet,
+    catalog: Catalog,
+    environment: Environment,
+    settings: Settings,
+    directories: DirectoryCache,
+    /// What opens slots of block maps, as many as were ever needed at once: making one takes longer than using it.
+    openers: Mutex<Vec<SlotOpener>>,
+}
+
+impl Repository {
+    /// Returns the id of the repository.
+    pub fn id(&self) -> RepositoryId {
+        self.keys.repository()
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &dyn ObjectStore {
+        self.store.as_ref()
+    }
+
+    /// Returns the keys.
+    pub fn keys(&self) -> &KeySet {
+        &self.keys
+    }
+
+    /// Returns the local cache.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Returns time and randomness.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Returns how jobs use the machine.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns the id of a new job.
+    pub fn new_lease_id(&self) -> LeaseId {
+        LeaseId::generate(&self.environment)
+    }
+}

@@ -1,0 +1,255 @@
+//! Versions: found in the store, named by the user.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backy_core::environment::Timestamp;
+use backy_core::ids::VersionUid;
+use backy_core::keys::RecordKind;
+use backy_core::names::{self, ObjectName, VersionObject};
+use backy_core::records::label::Label;
+use backy_core::records::manifest::{Checkpoint, Manifest};
+use backy_core::{Error, ErrorKind, Result, ResultExt};
+use backy_store::object_store::list_all;
+
+use super::Repository;
+use super::damage::Damage;
+use super::records::if_found;
+
+/// How many versions a message about an ambiguous uid names.
+const AMBIGUOUS_MAX: usize = 8;
+
+/// How good a version is. It is derived, never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VersionState {
+    /// Complete, and nothing is known against it.
+    Valid,
+    /// Complete, but some of its blocks could not be read or are damaged.
+    Invalid,
+    /// The backup did not end; it can be continued.
+    Incomplete,
+}
+
+/// A version as it stands in the store.
+#[derive(Clone, Debug)]
+pub struct VersionEntry {
+    /// The manifest; of an incomplete version, what its newest checkpoint says.
+    pub manifest: Manifest,
+    /// The newest checkpoint of an incomplete version.
+    pub checkpoint: Option<Checkpoint>,
+    /// What is said of it.
+    pub label: Label,
+    /// How good it is.
+    pub state: VersionState,
+}
+
+/// All versions, and those that cannot be read.
+#[derive(Debug, Default)]
+pub struct VersionListing {
+    /// The versions, oldest first.
+    pub versions: Vec<VersionEntry>,
+    /// Versions of which something cannot be read, and why.
+    pub unreadable: Vec<(VersionUid, Error)>,
+}
+
+/// How a user names a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionSpec {
+    /// The beginning or the end of a uid, in hex digits.
+    Uid(String),
+    /// The newest version of a name.
+    Latest {
+        /// The name.
+        name: String,
+    },
+    /// The newest version of a name that was made in a span of time: a day, an hour, a second.
+    Within {
+        /// The name.
+        name: String,
+        /// The first moment.
+        from: Timestamp,
+        /// The moment after the last one.
+        to: Timestamp,
+    },
+}
+
+#[derive(Default)]
+struct VersionObjects {
+    manifest: Option<ObjectName>,
+    checkpoints: BTreeMap<u32, ObjectName>,
+    is_removed: bool,
+}
+
+impl Repository {
+    /// Lists all versions that were not removed, the incomplete ones too.
+    pub fn versions(&self) -> Result<VersionListing> {
+        let mut objects: BTreeMap<VersionUid, VersionObjects> = BTreeMap::new();
+        for object in list_all(self.store(), names::VERSIONS).context(|| "list the versions")? {
+            let Ok((uid, kind)) = names::parse_version_object(&object.name) else { continue };
+            let version = objects.entry(uid).or_default();
+            match kind {
+                VersionObject::Manifest => version.manifest = Some(object.name),
+                VersionObject::Checkpoint(number) => {
+                    version.checkpoints.insert(number, object.name);
+                }
+                VersionObject::Removed => version.is_removed = true,
+                VersionObject::Checked => {}
+            }
+        }
+        let mut labels: BTreeMap<VersionUid, Vec<ObjectName>> = BTreeMap::new();
+        for object in list_all(self.store(), names::LABELS).context(|| "list the labels")? {
+            if let Ok((uid, _, _)) = names::parse_label(&object.name) {
+                labels.entry(uid).or_default().push(object.name);
+            }
+        }
+        let damage = self.damage()?;
+        let mut listing = VersionListing::default();
+        for (uid, version) in objects.into_iter().filter(|(_, version)| !version.is_removed) {
+            let own_labels = labels.remove(&uid).unwrap_or_default();
+            match self.read_version(uid, &version, &own_labels, &damage) {
+                Ok(Some(entry)) => listing.versions.push(entry),
+                Ok(None) => {}
+                Err(error) if is_temporary(&error) => return Err(error),
+                Err(error) => listing.unreadable.push((uid, error)),
+            }
+        }
+        listing.versions.sort_by_key(|entry| (entry.manifest.created, entry.manifest.uid));
+        Ok(listing)
+    }
+
+    /// Finds the one version that the user means.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, `InvalidInput` if there are several.
+    pub fn find_version(&self, spec: &VersionSpec) -> Result<VersionEntry> {
+        let listing = self.versions()?;
+        let unreadable: Vec<VersionUid> = listing.unreadable.iter().map(|(uid, _)| *uid).collect();
+        let entry = choose(listing, spec)?;
+        if !matches!(spec, VersionSpec::Uid(_)) {
+            warn_of_newer(&entry, &unreadable);
+        }
+        Ok(entry)
+    }
+
+    fn read_version(
+        &self,
+        uid: VersionUid,
+        objects: &VersionObjects,
+        labels: &[ObjectName],
+        damage: &Damage,
+    ) -> Result<Option<VersionEntry>> {
+        if let Some(name) = &objects.manifest {
+            let Some(manifest) = if_found(self.read_cached_record::<Manifest>(RecordKind::Manifest, name))? else {
+                return Ok(None);
+            };
+            check_manifest(uid, &manifest)?;
+            let is_whole = manifest.missing_blocks.0 == 0 && !damage.touches(uid);
+            let state = if is_whole { VersionState::Valid } else { VersionState::Invalid };
+            let label = self.fold_labels(&manifest.label, labels)?;
+            return Ok(Some(VersionEntry { manifest, checkpoint: None, label, state }));
+        }
+        let Some(checkpoint) = self.newest_checkpoint(uid, objects.checkpoints.values().rev())? else {
+            return Ok(None);
+        };
+        let label = self.fold_labels(&checkpoint.version.label, labels)?;
+        let manifest = checkpoint.version.clone();
+        Ok(Some(VersionEntry { manifest, checkpoint: Some(checkpoint), label, state: VersionState::Incomplete }))
+    }
+
+    /// Reads the newest checkpoint that can be read; the error of the newest if none can.
+    fn newest_checkpoint<'a>(
+        &self,
+        uid: VersionUid,
+        newest_first: impl Iterator<Item = &'a ObjectName>,
+    ) -> Result<Option<Checkpoint>> {
+        let mut first_error = None;
+        for name in newest_first {
+            let checkpoint = self.read_cached_record::<Checkpoint>(RecordKind::Checkpoint, name);
+            match checkpoint.and_then(|checkpoint| check_checkpoint(uid, name, &checkpoint).map(|()| checkpoint)) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error) if is_temporary(&error) => return Err(error),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        match first_error {
+            Some(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn check_manifest(uid: VersionUid, manifest: &Manifest) -> Result<()> {
+    if manifest.uid != uid {
+        return Err(Error::damaged(format!("the manifest of version {uid} says that it is {}", manifest.uid)));
+    }
+    manifest.check()
+}
+
+fn check_checkpoint(uid: VersionUid, name: &ObjectName, checkpoint: &Checkpoint) -> Result<()> {
+    if *name != names::checkpoint(uid, checkpoint.number) || checkpoint.version.uid != uid {
+        return Err(Error::damaged(format!("{name} says that it is another checkpoint")));
+    }
+    checkpoint.check()
+}
+
+/// Says whether trying again may help, so that an answer would be wrong now.
+fn is_temporary(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Busy | ErrorKind::PermissionDenied | ErrorKind::Io)
+}
+
+/// Chooses the one version of a listing that the user means.
+pub(crate) fn choose(listing: VersionListing, spec: &VersionSpec) -> Result<VersionEntry> {
+    match spec {
+        VersionSpec::Uid(part) => choose_by_uid(listing, part),
+        VersionSpec::Latest { name } => {
+            let of_name = |entry: &VersionEntry| entry.manifest.name == *name;
+            newest(listing, of_name)
+                .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no complete version of {name:?}")))
+        }
+        VersionSpec::Within { name, from, to } => {
+            let is_meant =
+                |entry: &VersionEntry| entry.manifest.name == *name && (*from..*to).contains(&entry.manifest.created);
+            newest(listing, is_meant).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("there is no complete version of {name:?} of that date"))
+            })
+        }
+    }
+}
+
+/// The name of a version that cannot be read is not known: it may be the one that was meant.
+fn warn_of_newer(chosen: &VersionEntry, unreadable: &[VersionUid]) {
+    for uid in unreadable.iter().filter(|uid| uid.timestamp() >= chosen.manifest.uid.timestamp()) {
+        tracing::warn!(
+            "version {uid} cannot be read, and may be a newer one of {:?} than {}",
+            chosen.manifest.name,
+            chosen.manifest.uid
+        );
+    }
+}
+
+fn newest(listing: VersionListing, is_meant: impl Fn(&VersionEntry) -> bool) -> Option<VersionEntry> {
+    let is_complete = |entry: &VersionEntry| entry.state != VersionState::Incomplete;
+    listing.versions.into_iter().rev().find(|entry| is_complete(entry) && is_meant(entry))
+}
+
+fn choose_by_uid(listing: VersionListing, part: &str) -> Result<VersionEntry> {
+    let part: String = part.chars().filter(|&c| c != '-').flat_map(char::to_lowercase).collect();
+    let is_meant = |uid: VersionUid| {
+        let text = uid.to_string();
+        text.starts_with(&part) || text.ends_with(&part)
+    };
+    let mut found: Vec<VersionEntry> =
+        listing.versions.into_iter().filter(|entry| is_meant(entry.manifest.uid)).collect();
+    let unreadable: Vec<(VersionUid, Error)> =
+        listing.unreadable.into_iter().filter(|(uid, _)| is_meant(*uid)).collect();
+    let uids: BTreeSet<VersionUid> =
+        found.iter().map(|entry| entry.manifest.uid).chain(unreadable.iter().map(|(uid, _)| *uid)).collect();
+    if uids.len() > 1 {
+        let list: Vec<String> = uids.iter().take(AMBIGUOUS_MAX).map(VersionUid::to_string).collect();
+        let rest = if uids.len() > AMBIGUOUS_MAX { ", ..." } else { "" };
+        return Err(Error::invalid(format!("{part:?} fits {} versions: {}{rest}", uids.len(), list.join(", "))));
+    }
+    if let Some((uid, error)) = unreadable.into_iter().next() {
+        return Err(error.context(format!("read version {uid}")));
+    }
+    found.pop().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no version {part:?}")))
+}

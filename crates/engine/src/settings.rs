@@ -1,0 +1,51 @@
+//! What an operator may turn.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use backy_core::pack::PACK_BYTES_MAX;
+
+/// How jobs use the machine. Memory follows from it: chunks and packs in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How many reads of the source are under way at once.
+    pub simultaneous_reads: NonZeroUsize,
+    /// How many packs are uploaded at once.
+    pub simultaneous_writes: NonZeroUsize,
+    /// How many threads compress, encrypt and compare.
+    pub workers: NonZeroUsize,
+    /// The level of zstd, -7 to 19.
+    pub compression_level: i32,
+    /// How often a backup notes down how far it has come.
+    pub checkpoint_interval: Duration,
+    /// How large a pack grows before it is stored, in bytes: at most 32 MiB, which is also the default. Small packs make
+    /// the store slow, and many; large ones take memory, and more is lost when one is.
+    pub pack_size_bytes: usize,
+}
+
+const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            simultaneous_reads: TWO.saturating_add(2),
+            simultaneous_writes: TWO,
+            workers: std::thread::available_parallelism().unwrap_or(TWO),
+            compression_level: 1,
+            checkpoint_interval: Duration::from_secs(60),
+            pack_size_bytes: PACK_BYTES_MAX,
+        }
+    }
+}
+
+impl Settings {
+    /// Returns how many pieces of the source are in memory at once.
+    pub(crate) fn chunks_in_flight(&self) -> usize {
+        self.simultaneous_reads.get() + 2 * self.workers.get() + 2
+    }
+
+    /// Returns how many packs are in memory at once: one that is filled, and those that are uploaded.
+    pub(crate) fn packs_in_flight(&self) -> usize {
+        self.simultaneous_writes.get() + 1
+    }
+}
