@@ -1,0 +1,37 @@
+//! Ctrl-C and its relatives: the first asks the job to stop where it can be continued, the second stops at once.
+//!
+//! Signals are watched only while a job runs: before, at the passphrase prompt say, they end the program as usual.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use backy_core::Error;
+use backy_core::cancel::Cancel;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::console;
+use crate::exit::{Exit, Failure};
+
+/// Lets SIGINT, SIGTERM and SIGHUP set the returned flag from now on; a second one ends the program with code 130.
+pub fn watch() -> Result<Cancel, Failure> {
+    let cancel = Cancel::default();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Error::io("watch for signals", error))?;
+    let seen = cancel.clone();
+    let is_second = Arc::new(AtomicBool::new(false));
+    let watch = move || {
+        for _ in signals.forever() {
+            if is_second.swap(true, Ordering::SeqCst) {
+                console::message("Stopped at once.");
+                signal_hook::low_level::exit(Exit::Interrupted as i32);
+            }
+            seen.cancel();
+            console::message("Stopping as soon as what is under way is done; press again to stop at once.");
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch)
+        .map_err(|error| Error::io("start the thread that watches for signals", error))?;
+    Ok(cancel)
+}
