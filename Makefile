@@ -1,0 +1,34 @@
+# The chores of backy2. `make` alone lists them.
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+DESTDIR ?=
+TARGET_FOLDER := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test test-long bench lint check build install
+
+help: ## list the chores
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## back up a real disk image, change it, back up again, restore, compare
+	@scripts/demo.sh
+
+test: ## run the tests; ends with "N passed, N failed, N skipped"
+	@scripts/test.sh
+
+test-long: ## run all tests, the long ones too (hours)
+	@scripts/test.sh --long
+
+bench: ## measure against the floors of this machine and installed peers
+	@scripts/bench/run.sh
+
+lint: ## formatting, clippy, house rules, documentation, licences
+	@scripts/lint.sh
+
+check: lint test ## everything that must be green before a commit
+
+build: ## build the program with optimisation
+	cargo build --release --locked --package backy2
+
+install: build ## install to $(PREFIX)/bin
+	install -D -m 0755 $(TARGET_FOLDER)/release/backy2 $(DESTDIR)$(PREFIX)/bin/backy2
