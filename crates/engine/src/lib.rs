@@ -14,6 +14,7 @@ pub mod backup;
 pub mod key;
 pub mod label;
 pub mod list;
+mod parallel;
 pub mod progress;
 pub mod remove;
 pub mod repository;

@@ -1,7 +1,7 @@
 //! Checks hints: reads runs that they call unchanged, and compares them with what the version would say of them.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use backy_catalog::Lookup;
@@ -14,6 +14,7 @@ use backy_core::{ErrorKind, Result};
 use backy_device::{AlignedBuffer, Source};
 
 use super::chunks::CHUNK_BYTES;
+use crate::parallel::for_each;
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::blocks::BlockReader;
@@ -62,34 +63,22 @@ pub(super) fn compare(
     cancel: &Cancel,
 ) -> Result<Comparison> {
     let pieces = cut(runs, claim.block_size);
-    let next = AtomicUsize::new(0);
     let total = Mutex::new(Comparison::default());
-    let work = || -> Result<()> {
-        let mut comparer = Comparer::new(repository, claim, stops_at_first)?;
-        while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            cancel.check()?;
-            let different = comparer.compare(*piece)?;
-            let bytes = claim.block_size.byte_range(*piece, claim.source.size_bytes()).length_bytes;
-            progress.read_bytes.add(bytes);
-            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-            total.bytes += bytes;
-            total.different_blocks += different.len() as u64;
-            if total.damaged.len() < DAMAGED_MAX {
-                total.damaged.append(&mut comparer.damaged);
-            }
-            let room = DIFFERENT_MAX.saturating_sub(total.different.len());
-            total.different.extend(different.into_iter().take(room));
-            if stops_at_first && total.different_blocks > 0 {
-                break;
-            }
+    let tools = || Comparer::new(repository, claim, stops_at_first);
+    for_each(repository.settings().workers.get(), &pieces, cancel, tools, |comparer, piece| {
+        let different = comparer.compare(*piece)?;
+        let bytes = claim.block_size.byte_range(*piece, claim.source.size_bytes()).length_bytes;
+        progress.read_bytes.add(bytes);
+        let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+        total.bytes += bytes;
+        total.different_blocks += different.len() as u64;
+        if total.damaged.len() < DAMAGED_MAX {
+            total.damaged.append(&mut comparer.damaged);
         }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..repository.settings().workers.get()).map(|_| scope.spawn(work)).collect();
-        let results =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        results.collect::<Result<Vec<()>>>()
+        let room = DIFFERENT_MAX.saturating_sub(total.different.len());
+        total.different.extend(different.into_iter().take(room));
+        let is_enough = stops_at_first && total.different_blocks > 0;
+        Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

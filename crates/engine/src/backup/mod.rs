@@ -252,11 +252,10 @@ fn plan(
         };
         wrong = compare(repository, claim, &audit.runs, true, progress, cancel)?;
         if wrong.different_blocks > 0 {
-            if request.on_mismatch == OnMismatch::Fail {
-                let error = wrong_hints(&wrong, draft.block_size);
-                return Err(BackupFailure { error, incomplete: None, are_hints_wrong: true });
-            }
             let offset = wrong.different.first().map_or(0, |block| draft.block_size.offset_bytes(*block));
+            if request.on_mismatch == OnMismatch::Fail {
+                return Err(BackupFailure { error: wrong_hints(offset), incomplete: None, are_hints_wrong: true });
+            }
             warn!("the hints are wrong: the block at offset {offset} has changed without their word; all is read");
             // Also what an earlier part of this backup has left out on the word of its hints.
             reads = plan_reads(&ReadFacts { hints: None, position: BlockIndex(0), ..facts })?;
@@ -268,8 +267,7 @@ fn plan(
     Ok(Planned { reads, audit, wrong })
 }
 
-fn wrong_hints(wrong: &Comparison, block_size: BlockSize) -> Error {
-    let offset = wrong.different.first().map_or(0, |block| block_size.offset_bytes(*block));
+fn wrong_hints(offset: u64) -> Error {
     Error::invalid(format!(
         "the hints are wrong: the block at offset {offset} has changed without their word; nothing was published"
     ))

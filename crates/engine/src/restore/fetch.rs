@@ -1,7 +1,7 @@
 //! Fetches slots and writes blocks. Several fetchers run at once; each takes a task, reads it in runs, and writes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backy_catalog::Lookup;
@@ -16,6 +16,7 @@ use backy_device::AlignedBuffer;
 
 use super::plan::Task;
 use super::{LostBlocks, RestoreReport, RestoreRequest, is_about_block, joined};
+use crate::parallel::for_each;
 use crate::progress::{Counter, Progress};
 use crate::repository::Repository;
 use crate::repository::damage::LostMapPart;
@@ -146,29 +147,17 @@ impl<'a> Writing<'a> {
 /// Restores all blocks of `tasks`. One lost block does not stop it; a store or target that fails does.
 pub(super) fn fetch(writing: &Writing<'_>, tasks: &[Task], cancel: &Cancel) -> Result<()> {
     let settings = writing.repository.settings();
-    let threads = settings.simultaneous_reads.max(settings.workers).get().min(tasks.len());
-    let next = AtomicUsize::new(0);
-    let has_failed = AtomicBool::new(false);
-    let work = || -> Result<()> {
-        let mut fetcher = Fetcher::new(writing)?;
-        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let done = cancel.check().and_then(|()| fetcher.restore(task));
-            if done.is_err() {
-                has_failed.store(true, Ordering::Relaxed);
-            }
-            done?;
-            if has_failed.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let fetchers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let results =
-            fetchers.into_iter().map(|fetcher| fetcher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        results.collect::<Vec<Result<()>>>().into_iter().collect()
-    })
+    let threads = settings.simultaneous_reads.max(settings.workers).get();
+    for_each(
+        threads,
+        tasks,
+        cancel,
+        || Fetcher::new(writing),
+        |fetcher, task| {
+            fetcher.restore(task)?;
+            Ok(ControlFlow::Continue(()))
+        },
+    )
 }
 
 struct Fetcher<'a> {
