@@ -7,6 +7,7 @@ use backy_core::Result;
 use backy_core::ids::VersionUid;
 use backy_core::records::damage::{DamageRecord, DamagedVersion};
 use backy_core::records::label::{LabelChange, NumberedChange, fold};
+use backy_core::records::lease::{LeaseRecord, Revocation};
 use backy_core::records::manifest::{Checkpoint, Manifest};
 use backy_core::records::mark::Tombstone;
 use backy_core::records::repository::RepositoryRecord;
@@ -28,6 +29,8 @@ fn read<T: Serialize + DeserializeOwned + PartialEq + Debug>(
 
 fuzz_target!(|body: &[u8]| {
     let _ = RepositoryRecord::from_bytes(body);
+    let _ = read(body, |_: &LeaseRecord| Ok(()));
+    let _ = read(body, |_: &Revocation| Ok(()));
     let _ = read(body, |tombstone: &Tombstone| tombstone.check(VersionUid::from_bytes([1; 16])));
     if let Some(change) = read(body, LabelChange::check_stored) {
         let twice = [1, 2].map(|id| NumberedChange {

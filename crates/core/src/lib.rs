@@ -6,7 +6,7 @@
 //! ```text
 //!  units ids names error environment      the words
 //!  codec keys                             bytes -> sealed bytes
-//!  pack map records                       the formats (docs/format.md has every byte)
+//!  pack map records slots                 the formats (docs/format.md has every byte)
 //!  policy                                 the decisions
 //! ```
 
@@ -25,6 +25,7 @@ pub mod names;
 pub mod pack;
 pub mod policy;
 pub mod records;
+pub mod slots;
 pub mod units;
 pub mod wire;
 

@@ -242,9 +242,38 @@ pub fn revocation(id: LeaseId) -> ObjectName {
     ObjectName(format!("{LEASES}{id}.revoked"))
 }
 
-/// Returns the name of a record of the GC log.
-pub fn gc_record(number: u32, author: LeaseId) -> ObjectName {
-    ObjectName(format!("{GC}{number:010}-{author}"))
+/// Takes the name of a lease or revocation apart: whose it is, and whether it is the revocation.
+pub fn parse_lease(name: &ObjectName) -> Result<(LeaseId, bool)> {
+    let id = name.last_part();
+    let (id, is_revocation) = id.strip_suffix(".revoked").map_or((id, false), |id| (id, true));
+    let id = id.parse().map_err(|_| unexpected(name))?;
+    let exact = if is_revocation { revocation(id) } else { lease(id) };
+    if exact == *name { Ok((id, is_revocation)) } else { Err(unexpected(name)) }
+}
+
+/// The name of a record of the GC log, taken apart. Two authors never write the same name; the number is for sorting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GcName {
+    /// One more than the highest that its author saw.
+    pub number: u32,
+    /// The lease of the cleanup that wrote it.
+    pub author: LeaseId,
+}
+
+impl GcName {
+    /// Returns the name of the object.
+    pub fn object_name(&self) -> ObjectName {
+        ObjectName(format!("{GC}{:010}-{}", self.number, self.author))
+    }
+
+    /// Takes the name of a record apart.
+    pub fn parse(name: &ObjectName) -> Result<GcName> {
+        let parse = || -> Option<GcName> {
+            let (number, author) = name.last_part().split_once('-')?;
+            Some(GcName { number: parse_number(number)?, author: author.parse().ok()? })
+        };
+        parse().filter(|record| record.object_name() == *name).ok_or_else(|| unexpected(name))
+    }
 }
 
 /// Returns the name of a damage record.
@@ -302,6 +331,10 @@ mod tests {
         ] {
             assert_eq!(parse_version_object(&name).unwrap(), (uid, object));
         }
+        let record = GcName { number: 6, author: pack.lease };
+        assert_eq!(GcName::parse(&record.object_name()).unwrap(), record);
+        assert_eq!(parse_lease(&lease(pack.lease)).unwrap(), (pack.lease, false));
+        assert_eq!(parse_lease(&revocation(pack.lease)).unwrap(), (pack.lease, true));
         let id = RecordId::from_bytes([5; 16]);
         assert_eq!(parse_label(&label(uid, 9, id)).unwrap(), (uid, 9, id));
         assert_eq!(parse_keyring_entry(&keyring_entry(EncryptionVersion(3))).unwrap(), EncryptionVersion(3));
@@ -325,6 +358,13 @@ mod tests {
         parse_label(&name(format!("labels/{id}/0000000001-{id}"))).unwrap();
         assert!(parse_label(&name(format!("labels/{id}/0000000001-{with_hyphens}"))).is_err());
         assert!(parse_label(&name(format!("labels/{id}/9999999999-{id}"))).is_err());
+        parse_lease(&name(format!("leases/{id}.revoked"))).unwrap();
+        for bad in [format!("leases/{with_hyphens}"), format!("leases/{id}.revoked.revoked"), format!("leases/x/{id}")]
+        {
+            assert!(parse_lease(&name(bad.clone())).is_err(), "{bad}");
+        }
+        GcName::parse(&name(format!("gc/0000000001-{id}"))).unwrap();
+        assert!(GcName::parse(&name(format!("gc/1-{id}"))).is_err());
         parse_record_id(&name(format!("damage/{id}"))).unwrap();
         assert!(parse_record_id(&name(format!("damage/{with_hyphens}"))).is_err());
         parse_keyring_entry(&name("keyring/0000000001".to_owned())).unwrap();

@@ -1,4 +1,4 @@
-//! Tombstones: a version was removed, or a checkpoint is no longer needed.
+//! Marks beside a version: it was removed; it was void, and passed its recheck.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,4 +29,15 @@ impl Tombstone {
             Err(Error::damaged(format!("the tombstone of version {uid} says that it is of {}", self.uid)))
         }
     }
+}
+
+/// Says that a void version passed its recheck: nothing that it points to was condemned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recheck {
+    /// The version.
+    pub uid: VersionUid,
+    /// When.
+    pub checked: Timestamp,
+    /// By which job.
+    pub lease: LeaseId,
 }

@@ -5,8 +5,10 @@
 //! alone is binary: it is large.
 
 pub mod damage;
+pub mod gc;
 pub mod index;
 pub mod label;
+pub mod lease;
 pub mod manifest;
 pub mod mark;
 pub mod repository;
