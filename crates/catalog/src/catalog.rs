@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use backy_core::codec::fingerprint::Fingerprint;
 use backy_core::ids::{EncryptionVersion, PackId, RecordId, RepositoryId, SlotAddress, SlotNumber};
 use backy_core::names::ObjectName;
+use backy_core::slots::SlotSets;
 use backy_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -278,6 +279,24 @@ impl Catalog {
     /// Never offers these slots again, whatever is inserted later.
     pub fn forget_slots(&self, slots: &[SlotAddress]) -> Result<()> {
         self.forget(|memory| memory.forgotten.missing(slots), None)
+    }
+
+    /// Never offers what was condemned again, whatever is inserted later: all or nothing.
+    pub fn condemn(&self, condemned: &SlotSets) -> Result<()> {
+        self.forget(|memory| memory.forgotten.missing_sets(condemned), None)
+    }
+
+    /// Says whether a slot is never offered: it was condemned, found damaged, or found gone.
+    pub fn is_forgotten(&self, address: SlotAddress) -> Result<bool> {
+        self.refresh()?;
+        Ok(self.memory().forgotten.contains(address))
+    }
+
+    /// Lets the next opening make the catalog anew: what it says does not fit the store.
+    pub fn distrust(&self) -> Result<()> {
+        File::create(damage_mark(&self.folder))
+            .map(drop)
+            .map_err(|error| Error::io("mark the catalog to be made anew", error))
     }
 
     /// Writes the recent keys into a segment now, and merges if that is due.

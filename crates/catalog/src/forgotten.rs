@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use backy_core::ids::{PackId, SlotAddress};
+use backy_core::slots::SlotSets;
 
 /// A range of slots of one pack, both ends included; a row of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,23 @@ impl Forgotten {
         (!self.packs.contains(&pack)).then(|| ForgottenRange::whole(pack))
     }
 
+    /// Returns ranges for those of `slots` that are not in the set yet, in whole runs.
+    pub fn missing_sets(&self, slots: &SlotSets) -> Vec<ForgottenRange> {
+        let mut missing = Vec::new();
+        for (pack, slots) in slots.iter().filter(|(pack, _)| !self.packs.contains(pack)) {
+            if slots.is_whole() {
+                missing.push(ForgottenRange::whole(pack));
+                continue;
+            }
+            let known = self.ranges.get(&pack).map(|ranges| &ranges[..]).unwrap_or_default();
+            let is_known = |first: u16, last: u16| known.iter().any(|&(from, to)| from <= first && last <= to);
+            for (first, last) in slots.runs().into_iter().filter(|(first, last)| !is_known(first.0, last.0)) {
+                missing.push(ForgottenRange { pack, first: first.0, last: last.0 });
+            }
+        }
+        missing
+    }
+
     /// Returns ranges for those of `slots` that are not in the set yet.
     pub fn missing(&self, slots: &[SlotAddress]) -> Vec<ForgottenRange> {
         let mut packs: BTreeMap<PackId, Vec<(u16, u16)>> = BTreeMap::new();
@@ -106,6 +124,7 @@ fn join(sorted: &[(u16, u16)]) -> Vec<(u16, u16)> {
 mod tests {
     use super::*;
     use backy_core::ids::SlotNumber;
+    use backy_core::slots::SlotSet;
     use proptest::prelude::*;
 
     fn address(pack: u8, slot: u16) -> SlotAddress {
@@ -118,6 +137,7 @@ mod tests {
         #[test]
         fn exactly_what_was_forgotten_is_contained(
             rounds in prop::collection::vec(prop::collection::vec((0u8..3, 0u16..40), 0..20), 0..6),
+            runs in prop::collection::vec(prop::collection::vec((0u8..3, 0u16..40, 0u16..9), 0..5), 0..4),
             whole in prop::option::of(0u8..3),
         ) {
             let mut forgotten = Forgotten::default();
@@ -127,6 +147,17 @@ mod tests {
                 forgotten.missing(&slots).into_iter().for_each(|range| forgotten.insert(range));
                 prop_assert!(forgotten.missing(&slots).is_empty());
                 model.extend(slots);
+            }
+            for round in runs {
+                let of_pack = |&(pack, first, length): &(u8, u16, u16)| {
+                    (PackId::from_bytes([pack; 16]), SlotSet::run(SlotNumber(first), SlotNumber(first + length)))
+                };
+                let sets: SlotSets = round.iter().map(of_pack).collect();
+                forgotten.missing_sets(&sets).into_iter().for_each(|range| forgotten.insert(range));
+                prop_assert!(forgotten.missing_sets(&sets).is_empty());
+                model.extend(round.iter().flat_map(|&(pack, first, length)| {
+                    (first..=first + length).map(move |slot| address(pack, slot))
+                }));
             }
             if let Some(pack) = whole {
                 forgotten.insert(ForgottenRange::whole(PackId::from_bytes([pack; 16])));

@@ -333,8 +333,14 @@ fn what_a_known_object_forbids_is_in_effect_when_it_is_read() {
     other.refresh().unwrap();
     assert_eq!(other.lookup(VERSION, &fingerprint(1, 3)).unwrap(), at(1, 3));
     one.forget_slots(&[address(1, 3)]).unwrap();
-    one.remember_object(&names::GcName { number: 1, author: LeaseId::from_bytes([1; 16]) }.object_name(), b"sealed").unwrap();
-    assert!(other.object(&names::GcName { number: 1, author: LeaseId::from_bytes([1; 16]) }.object_name()).unwrap().is_some());
+    one.remember_object(&names::GcName { number: 1, author: LeaseId::from_bytes([1; 16]) }.object_name(), b"sealed")
+        .unwrap();
+    assert!(
+        other
+            .object(&names::GcName { number: 1, author: LeaseId::from_bytes([1; 16]) }.object_name())
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(other.lookup(VERSION, &fingerprint(1, 3)).unwrap(), Lookup::Unknown);
     assert_eq!(other.lookup(VERSION, &fingerprint(1, 4)).unwrap(), at(1, 4));
 }
