@@ -4,7 +4,7 @@
 //!  init open unlock     from a store to a repository
 //!  records              small sealed objects
 //!  versions labels      manifests, checkpoints, tombstones, labels -> versions
-//!  packs                slots, from whatever generation has them
+//!  packs rewrite        slots, from whatever generation has them; the next generation
 //!  map_io blocks        block maps and blocks, read and written through packs
 //!  damage index         what is broken; what other hosts stored
 //! ```
@@ -18,6 +18,7 @@ pub mod map_io;
 pub mod open;
 pub mod packs;
 pub mod records;
+pub mod rewrite;
 pub mod unlock;
 pub mod versions;
 

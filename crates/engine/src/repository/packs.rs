@@ -165,7 +165,8 @@ impl Repository {
         Err(first_error.unwrap_or_else(|| Error::new(ErrorKind::NotFound, format!("pack {pack} is not in the store"))))
     }
 
-    fn read_object_directory(&self, name: PackName) -> Result<Directory> {
+    /// Reads the directory of one generation.
+    pub(crate) fn read_object_directory(&self, name: PackName) -> Result<Directory> {
         let object_name = name.object_name();
         let mut suffix_bytes = SUFFIX_BYTES;
         let mut suffix = Vec::new();
