@@ -21,6 +21,11 @@ pub struct Settings {
     /// How large a pack grows before it is stored, in bytes: at most 32 MiB, which is also the default. Small packs make
     /// the store slow, and many; large ones take memory, and more is lost when one is.
     pub pack_size_bytes: usize,
+    /// How often a job says that it is alive; none: never, so that others give it up after the timeout.
+    pub lease_renewal: Option<Duration>,
+    /// After how long without a word the lease of another job is given up. It must be much longer than the clocks of hosts
+    /// differ: a job whose lease was given up cannot publish.
+    pub lease_timeout: Duration,
 }
 
 const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
@@ -34,6 +39,8 @@ impl Default for Settings {
             compression_level: 1,
             checkpoint_interval: Duration::from_secs(60),
             pack_size_bytes: PACK_BYTES_MAX,
+            lease_renewal: Some(Duration::from_secs(300)),
+            lease_timeout: Duration::from_secs(3 * 3600),
         }
     }
 }

@@ -28,14 +28,15 @@ pub(super) fn run(app: &App, arguments: &Rm) -> Result<Exit, Failure> {
     for version in named(&repository, &specs) {
         let remove = |version| remove::run(&repository, &RemoveRequest { version, young, is_forced: arguments.force });
         match version.and_then(remove) {
-            Ok(entry) => {
-                let uid = entry.manifest.uid.to_string();
+            Ok(removed_version) => {
+                let uid = removed_version.uid.to_string();
+                let name = removed_version.name.as_deref().unwrap_or("unreadable");
                 match app.output.format {
-                    Format::Table => output::line(&format!("Removed version {uid} ({})", entry.manifest.name))?,
+                    Format::Table => output::line(&format!("Removed version {uid} ({name})"))?,
                     Format::Machine => output::line(&uid)?,
                     Format::Json => {}
                 }
-                removed.push(json!({"uid": uid, "name": entry.manifest.name}));
+                removed.push(json!({"uid": uid, "name": removed_version.name}));
             }
             Err(error) => {
                 let is_refused = error.kind() == ErrorKind::Refused;
@@ -52,7 +53,7 @@ pub(super) fn run(app: &App, arguments: &Rm) -> Result<Exit, Failure> {
         app.output.json(&json!(removed))?;
     }
     if app.output.is_for_people() && !removed.is_empty() {
-        console::message("The space is freed by a cleanup, which this release does not have yet.");
+        console::message("`backy2 cleanup` frees the space.");
     }
     failed.map_or(Ok(Exit::Success), Err)
 }
@@ -60,15 +61,22 @@ pub(super) fn run(app: &App, arguments: &Rm) -> Result<Exit, Failure> {
 /// Returns the versions that are meant, each one once, before any is removed: afterwards `NAME@latest` is another one.
 fn named(repository: &Repository, specs: &[VersionSpec]) -> Vec<Result<VersionSpec, Error>> {
     let mut seen = BTreeSet::new();
-    let find = |spec| repository.find_version(spec).map(|entry| entry.manifest.uid.to_string());
+    let find = |spec: &VersionSpec| match (repository.find_version(spec), spec) {
+        (Ok(entry), _) => Ok(entry.manifest.uid.to_string()),
+        // One that cannot be read may be removed all the same.
+        (Err(error), VersionSpec::Uid(part)) if error.kind() == ErrorKind::Damaged => Ok(part.clone()),
+        (Err(error), _) => Err(error),
+    };
     let mut is_new = |uid: &Result<String, Error>| uid.as_ref().map_or(true, |uid| seen.insert(uid.clone()));
     specs.iter().map(find).filter(|uid| is_new(uid)).map(|uid| uid.map(VersionSpec::Uid)).collect()
 }
 
 fn refusal_hint(is_forced: bool) -> &'static str {
     if is_forced {
-        "a protected version stays, forced or not; `backy2 unprotect VERSION` first"
+        "a protected version stays, forced or not: `backy2 unprotect VERSION` first; one in use stays until its job has \
+         ended: `backy2 leases`"
     } else {
-        "`backy2 rm -f` removes a young version (disallow_rm_when_younger_than_days), `backy2 unprotect` lifts a protection"
+        "`backy2 rm -f` removes a young version (disallow_rm_when_younger_than_days) and one that cannot be read, `backy2 \
+         unprotect` lifts a protection, `backy2 leases` says who is at work"
     }
 }

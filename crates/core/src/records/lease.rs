@@ -32,6 +32,11 @@ pub enum JobKind {
 }
 
 impl JobKind {
+    /// Says whether such a job points to nothing for good: it may go on where it cannot say that it is there.
+    pub fn only_reads(self) -> bool {
+        matches!(self, JobKind::Restore | JobKind::Serve | JobKind::Check)
+    }
+
     /// Returns the word for it.
     pub fn word(self) -> &'static str {
         match self {

@@ -20,7 +20,9 @@ use crossbeam_channel::{Receiver, never, select};
 use super::flow::{Durable, OpenPack, PackNumber, Update, indexed};
 use super::stop::Stop;
 use crate::repository::Repository;
+use crate::repository::leases::Lease;
 use crate::repository::map_io::{MapPackWriter, StoredPack};
+use crate::repository::taken::RecheckOutcome;
 
 /// As many extents may wait for their packs before no more are taken; each takes some 60 bytes.
 const WAITING_MAX: usize = 1 << 20;
@@ -31,6 +33,7 @@ const LOOK_FOR_FAILURE: Duration = Duration::from_millis(500);
 /// Turns what the packer says into a map, checkpoints and a manifest.
 pub(super) struct Assembler<'a> {
     repository: &'a Repository,
+    lease: &'a Lease,
     /// What is known of the version so far.
     draft: Manifest,
     builder: MapBuilder,
@@ -91,10 +94,11 @@ impl Beginning {
 }
 
 impl<'a> Assembler<'a> {
-    pub(super) fn new(repository: &'a Repository, beginning: Beginning) -> Result<Assembler<'a>> {
+    pub(super) fn new(repository: &'a Repository, lease: &'a Lease, beginning: Beginning) -> Result<Assembler<'a>> {
         let Beginning { draft, map, position, next_checkpoint } = beginning;
         Ok(Assembler {
             repository,
+            lease,
             builder: MapBuilder::new(map, draft.block_size.count(draft.size_bytes)),
             maps: MapPackWriter::new(repository, draft.lease)?,
             waiting: VecDeque::new(),
@@ -164,9 +168,27 @@ impl<'a> Assembler<'a> {
         manifest.check().context(|| "publish the version")?;
         let name = names::manifest(manifest.uid);
         self.put_index();
+        self.lease.refuse_revoked().context(|| "publish the version")?;
         self.repository.put_record(RecordKind::Manifest, &name, &manifest).context(|| "publish the version")?;
+        self.save_void(&manifest)?;
         self.refuse_removed(manifest.uid)?;
         Ok(manifest)
+    }
+
+    /// A version whose job lost its lease while it was published is void, unless it passes a recheck.
+    fn save_void(&self, manifest: &Manifest) -> Result<()> {
+        let Err(error) = self.lease.refuse_revoked() else { return Ok(()) };
+        if error.kind() != ErrorKind::Unavailable {
+            return Err(error);
+        }
+        match self.repository.recheck(manifest.uid, manifest, self.lease.id())? {
+            RecheckOutcome::Passed => Ok(()),
+            RecheckOutcome::Failed => {
+                let uid = manifest.uid;
+                Err(error
+                    .context(format!("some blocks of version {uid} were deleted while it was written; continue it")))
+            }
+        }
     }
 
     /// A version that was removed while it was written (it was listed as incomplete) is hidden: that is no success.
@@ -236,6 +258,7 @@ impl<'a> Assembler<'a> {
     fn checkpoint_if_due(&mut self) -> Result<()> {
         let now = self.repository.environment().clock.elapsed();
         let interval = self.repository.settings().checkpoint_interval;
+        self.lease.refuse_lost()?;
         let is_due = self.last_checkpoint.is_none_or(|last| now.saturating_sub(last) >= interval);
         if is_due && self.has_new_packs { self.checkpoint() } else { Ok(()) }
     }

@@ -32,6 +32,7 @@ use backy_core::ids::VersionUid;
 use backy_core::policy::audit::{AuditPlan, AuditSettings, plan_audit};
 use backy_core::policy::read_plan::{BaseFacts, ReadAction, ReadFacts, ReadPlan, plan_reads};
 use backy_core::records::label::LabelChange;
+use backy_core::records::lease::JobKind;
 use backy_core::records::manifest::Manifest;
 use backy_core::units::{BlockIndex, BlockRange, BlockSize};
 use backy_core::{Error, Result};
@@ -44,6 +45,7 @@ use self::prepare::{Prepared, note_damaged_map, prepare};
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::damage::Damage;
+use crate::repository::leases::Lease;
 use crate::repository::packs::is_about_content;
 use crate::repository::versions::VersionSpec;
 
@@ -149,9 +151,11 @@ pub fn run(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<BackupReport, BackupFailure> {
-    match attempt(repository, request, progress, cancel) {
+    // Put before anything is looked at, dropped when all is done.
+    let lease = repository.begin_job(JobKind::Backup, Vec::new())?;
+    match attempt(repository, &lease, request, progress, cancel) {
         Err(failure) if is_about_content(&failure.error) && note_damaged_map(repository, request).unwrap_or(false) => {
-            attempt(repository, request, progress, cancel)
+            attempt(repository, &lease, request, progress, cancel)
         }
         done => done,
     }
@@ -159,6 +163,7 @@ pub fn run(
 
 fn attempt(
     repository: &Repository,
+    lease: &Lease,
     request: &BackupRequest<'_>,
     progress: &Progress,
     cancel: &Cancel,
@@ -172,7 +177,7 @@ fn attempt(
     if let Err(error) = repository.sync_index() {
         warn!("blocks of other hosts may be stored again: {error}");
     }
-    let prepared = prepare(repository, request, &damage)?;
+    let prepared = prepare(repository, lease, request, &damage)?;
     let planned = plan(repository, request, &prepared, progress, cancel)?;
     let Prepared { mut beginning, .. } = prepared;
     let volume_bytes = request.source.size_bytes();
@@ -185,8 +190,17 @@ fn attempt(
     beginning.draft.statistics.audited_bytes += planned.wrong.bytes;
     let uid = beginning.draft.uid;
     let mut had_checkpoint = beginning.next_checkpoint > 0;
-    let published =
-        pipeline(repository, request.source, beginning, planned.reads, end, progress, cancel, &mut had_checkpoint);
+    let published = pipeline(
+        repository,
+        lease,
+        request.source,
+        beginning,
+        planned.reads,
+        end,
+        progress,
+        cancel,
+        &mut had_checkpoint,
+    );
     let manifest = published.map_err(|error| BackupFailure {
         error,
         incomplete: had_checkpoint.then_some(uid),

@@ -25,11 +25,13 @@ use super::uploader::Uploader;
 use super::worker::Worker;
 use crate::progress::Progress;
 use crate::repository::Repository;
+use crate::repository::leases::Lease;
 
 /// Runs readers, workers, packer, uploaders and assembler to their end, and publishes.
 #[expect(clippy::too_many_arguments, reason = "the parts of one job, put together in one place")]
 pub(super) fn pipeline(
     repository: &Repository,
+    lease: &Lease,
     source: &dyn Source,
     beginning: Beginning,
     reads: ReadPlan,
@@ -41,9 +43,8 @@ pub(super) fn pipeline(
     let settings = repository.settings();
     let block_size = beginning.draft.block_size;
     let volume_bytes = beginning.draft.size_bytes;
-    let lease = beginning.draft.lease;
     let statistics = beginning.draft.statistics;
-    let mut assembler = Assembler::new(repository, beginning)?;
+    let mut assembler = Assembler::new(repository, lease, beginning)?;
     let compressors = (0..settings.workers.get()).map(|_| Compressor::new(settings.compression_level));
     let compressors: Vec<Compressor> = compressors.collect::<Result<_>>()?;
     let stop = Stop::new(cancel);
@@ -103,7 +104,7 @@ pub(super) fn pipeline(
         }
         let packer = Packer {
             repository,
-            lease,
+            lease: lease.id(),
             block_size,
             volume_bytes,
             deduplicator: &deduplicator,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use backy_core::environment::Timestamp;
 use backy_core::ids::VersionUid;
 use backy_core::map::MapRoot;
+use backy_core::names;
+use backy_core::policy::hints::union;
 use backy_core::records::manifest::{Manifest, Origin, Statistics, check_name, check_name_length};
 use backy_core::units::{BlockCount, BlockIndex, BlockRange, BlockSize};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
@@ -13,8 +15,13 @@ use tracing::{info, warn};
 use super::assembler::Beginning;
 use super::{BackupRequest, BaseChoice};
 use crate::repository::Repository;
-use crate::repository::damage::{Damage, LostBlocks};
+use crate::repository::damage::{Damage, LostBlocks, LostMapPart};
+use crate::repository::leases::Lease;
+use crate::repository::packs::is_about_content;
 use crate::repository::versions::{VersionEntry, VersionSpec, VersionState, choose};
+
+/// How often the newest version is looked for when it turns out to be of no use.
+const TRIES_FOR_BASE: u32 = 4;
 
 /// Where a backup begins, and what the planner must know of the base.
 pub(super) struct Prepared {
@@ -29,19 +36,29 @@ pub(super) struct Prepared {
 }
 
 /// Checks the request and finds the base, or the version to continue.
-pub(super) fn prepare(repository: &Repository, request: &BackupRequest<'_>, damage: &Damage) -> Result<Prepared> {
+pub(super) fn prepare(
+    repository: &Repository,
+    lease: &Lease,
+    request: &BackupRequest<'_>,
+    damage: &Damage,
+) -> Result<Prepared> {
     check_name(&request.name)?;
     check_name_length(&request.snapshot_name)?;
     request.label.check()?;
     match &request.continued {
-        Some(spec) => continue_version(repository, request, spec, damage),
-        None => begin_version(repository, request, damage),
+        Some(spec) => continue_version(repository, lease, request, spec, damage),
+        None => begin_version(repository, lease, request, damage),
     }
 }
 
-fn begin_version(repository: &Repository, request: &BackupRequest<'_>, damage: &Damage) -> Result<Prepared> {
+fn begin_version(
+    repository: &Repository,
+    lease: &Lease,
+    request: &BackupRequest<'_>,
+    damage: &Damage,
+) -> Result<Prepared> {
     let now = repository.environment().clock.now();
-    let base = find_base(repository, request)?;
+    let base = take_base(repository, lease, request)?;
     let block_size = match (&base, request.block_size) {
         (_, Some(block_size)) => block_size,
         (Some(base), None) => base.manifest.block_size,
@@ -53,11 +70,14 @@ fn begin_version(repository: &Repository, request: &BackupRequest<'_>, damage: &
         info!("what the hints leave out is taken from version {}", base.manifest.uid);
     }
     let lost = match &base {
-        Some(base) => lost_blocks(repository, base.manifest.map, base.manifest.missing_blocks, damage)
-            .context(|| format!("read base version {}", base.manifest.uid))?,
+        Some(base) => {
+            lost_of_base(repository, base, damage).context(|| format!("read base version {}", base.manifest.uid))?
+        }
         None => LostBlocks::default(),
     };
-    let draft = draft(repository, request, base.as_ref(), block_size, now);
+    let draft = draft(repository, lease, request, base.as_ref(), block_size, now);
+    let used: Vec<VersionUid> = draft.base.into_iter().chain([draft.uid]).collect();
+    lease.use_versions(&used)?;
     let base_bytes = base.as_ref().map(|base| base.manifest.size_bytes);
     let map = match base {
         Some(base) => Some(usable_map(repository, base.manifest.map, &lost, &draft)?),
@@ -75,6 +95,32 @@ fn refuse_empty_hints(request: &BackupRequest<'_>, has_base: bool) -> Result<()>
         ));
     }
     Ok(())
+}
+
+/// Finds the base, and reads it from the store now. One that was chosen by its date alone may have gone meanwhile, or lie
+/// whole in the catalog only: then the choice is made again.
+fn take_base(repository: &Repository, lease: &Lease, request: &BackupRequest<'_>) -> Result<Option<VersionEntry>> {
+    let mut tries_left = TRIES_FOR_BASE;
+    loop {
+        let Some(mut base) = find_base(repository, request)? else { return Ok(None) };
+        if base.checkpoint.is_some() {
+            return Ok(Some(base));
+        }
+        let uid = base.manifest.uid;
+        tries_left -= 1;
+        match repository.take_version(lease, uid) {
+            Ok(taken) => {
+                base.is_void = taken.is_void;
+                base.manifest = taken.manifest;
+                return Ok(Some(base));
+            }
+            Err(error) if is_about_content(&error) && request.base == BaseChoice::Newest && tries_left > 0 => {
+                warn!("version {uid} cannot be the base: {error}");
+                repository.catalog().forget_object(&names::manifest(uid))?;
+            }
+            Err(error) => return Err(error.context("take the base version")),
+        }
+    }
 }
 
 fn find_base(repository: &Repository, request: &BackupRequest<'_>) -> Result<Option<VersionEntry>> {
@@ -137,6 +183,7 @@ fn usable_base(
 
 fn continue_version(
     repository: &Repository,
+    lease: &Lease,
     request: &BackupRequest<'_>,
     spec: &VersionSpec,
     damage: &Damage,
@@ -144,8 +191,11 @@ fn continue_version(
     let entry = repository.find_version(spec).context(|| "look for the version to continue")?;
     let uid = entry.manifest.uid;
     let Some(checkpoint) = entry.checkpoint else {
-        return read_missing_again(repository, request, entry, damage);
+        return read_missing_again(repository, lease, request, entry, damage);
     };
+    lease.use_versions(&[uid])?;
+    repository.refuse_second_writer(lease, uid)?;
+    let (checkpoint, is_void) = repository.take_checkpoint(lease, uid, checkpoint.number)?;
     let earlier = checkpoint.version;
     let wanted_size = request.block_size.unwrap_or(earlier.block_size);
     if !request.snapshot_name.is_empty() && request.snapshot_name != earlier.snapshot_name {
@@ -172,15 +222,18 @@ fn continue_version(
     refuse_empty_hints(request, earlier.base.is_some())?;
     info!("continuing version {uid} at block {}", checkpoint.position);
     let position = checkpoint.position;
-    let lost = lost_blocks(repository, earlier.map, BlockCount(1), damage)
+    let mut lost = lost_blocks(repository, earlier.map, BlockCount(1), damage)
         .context(|| format!("read incomplete version {uid}"))?;
+    if is_void {
+        add_condemned(repository, earlier.map, &mut lost)?;
+    }
     if let Some(part) = lost.map_parts.first() {
         let problem =
             format!("version {uid} cannot be continued, begin a new one; its block map is damaged: {}", part.problem);
         return Err(Error::damaged(problem));
     }
     let draft = Manifest {
-        lease: repository.new_lease_id(),
+        lease: lease.id(),
         encryption_version: repository.encryption_version(),
         origin: Origin {
             is_hinted: earlier.origin.is_hinted || request.hints.is_some(),
@@ -198,6 +251,7 @@ fn continue_version(
 /// reads those again.
 fn read_missing_again(
     repository: &Repository,
+    lease: &Lease,
     request: &BackupRequest<'_>,
     entry: VersionEntry,
     damage: &Damage,
@@ -214,9 +268,14 @@ fn read_missing_again(
         )));
     }
     refuse_other_source(&entry.manifest, request)?;
-    let lost = repository.lost_blocks(entry.manifest.map, damage).context(|| format!("read version {uid}"))?;
+    // With void versions of which nothing is missing, all may be there; then nothing is read, and the new one is good.
+    let mut lost = repository.lost_blocks(entry.manifest.map, damage).context(|| format!("read version {uid}"))?;
+    if repository.take_version(lease, uid)?.is_void {
+        add_condemned(repository, entry.manifest.map, &mut lost)?;
+    }
     let now = repository.environment().clock.now();
-    let draft = draft(repository, request, Some(&entry), entry.manifest.block_size, now);
+    let draft = draft(repository, lease, request, Some(&entry), entry.manifest.block_size, now);
+    lease.use_versions(&[uid, draft.uid])?;
     let base_bytes = Some(entry.manifest.size_bytes);
     let map = Some(usable_map(repository, entry.manifest.map, &lost, &draft)?);
     let beginning = Beginning { draft, map, position: BlockIndex(0), next_checkpoint: 0 };
@@ -240,6 +299,27 @@ fn origin(request: &BackupRequest<'_>, earlier: &Origin) -> Origin {
         program: request.program.clone(),
         ..earlier.clone()
     }
+}
+/// What cannot be taken over from a base: what is missing or damaged, and of a void one also what is condemned.
+fn lost_of_base(repository: &Repository, base: &VersionEntry, damage: &Damage) -> Result<LostBlocks> {
+    let Manifest { map, missing_blocks, .. } = base.manifest;
+    if !base.is_void {
+        return lost_blocks(repository, map, missing_blocks, damage);
+    }
+    let mut lost = repository.lost_blocks(map, damage)?;
+    add_condemned(repository, map, &mut lost)?;
+    Ok(lost)
+}
+
+/// Adds what must not be relied on in a void map. If one of its own slots is among that, the map is written anew.
+fn add_condemned(repository: &Repository, map: MapRoot, lost: &mut LostBlocks) -> Result<()> {
+    let (blocks, map_slot) = repository.condemned_blocks(map)?;
+    lost.blocks = union(std::mem::take(&mut lost.blocks).into_iter().chain(blocks).collect());
+    if let (Some(address), true) = (map_slot, lost.map_parts.is_empty()) {
+        let blocks = BlockRange { start: BlockIndex(0), count: BlockCount(0) };
+        lost.map_parts.push(LostMapPart { blocks, address, problem: "a cleanup has condemned it".to_owned() });
+    }
+    Ok(())
 }
 
 /// A walk through the map costs as much as the map is large, so it is spared where nothing can be lost.
@@ -279,6 +359,7 @@ pub(super) fn note_damaged_map(repository: &Repository, request: &BackupRequest<
 
 fn draft(
     repository: &Repository,
+    lease: &Lease,
     request: &BackupRequest<'_>,
     base: Option<&VersionEntry>,
     block_size: BlockSize,
@@ -295,7 +376,7 @@ fn draft(
         block_size,
         base: base.map(|base| base.manifest.uid),
         base_bytes: base.map(|base| base.manifest.size_bytes),
-        lease: repository.new_lease_id(),
+        lease: lease.id(),
         encryption_version: repository.encryption_version(),
         map: MapRoot { blocks: block_size.count(size_bytes), root: None },
         missing_blocks: BlockCount(0),

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  init open unlock     from a store to a repository
+//!  leases gc_log        who is at work; what was condemned
 //!  records              small sealed objects
 //!  versions labels      manifests, checkpoints, tombstones, labels -> versions
+//!  taken                versions as a job under a lease may rely on them
 //!  packs rewrite        slots, from whatever generation has them; the next generation
 //!  map_io blocks        block maps and blocks, read and written through packs
 //!  damage index         what is broken; what other hosts stored
@@ -11,14 +13,17 @@
 
 pub mod blocks;
 pub mod damage;
+mod gc_log;
 pub mod index;
 pub mod init;
 pub mod labels;
+pub mod leases;
 pub mod map_io;
 pub mod open;
 pub mod packs;
 pub mod records;
 pub mod rewrite;
+pub(crate) mod taken;
 pub mod unlock;
 pub mod versions;
 
@@ -34,6 +39,8 @@ use backy_core::keys::KeySet;
 use backy_core::pack::SlotOpener;
 use backy_store::ObjectStore;
 
+use crate::repository::gc_log::GcKnowledge;
+use crate::repository::leases::Host;
 use crate::repository::packs::DirectoryCache;
 use crate::settings::Settings;
 
@@ -44,6 +51,8 @@ pub struct Repository {
     catalog: Catalog,
     environment: Environment,
     settings: Settings,
+    host: Host,
+    gc: Mutex<GcKnowledge>,
     directories: DirectoryCache,
     /// What opens slots of block maps, as many as were ever needed at once: making one takes longer than using it.
     openers: Mutex<Vec<SlotOpener>>,
@@ -78,6 +87,11 @@ impl Repository {
     /// Returns how jobs use the machine.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Says where this process runs, for its leases.
+    pub fn on_host(self, host: Host) -> Repository {
+        Repository { host, ..self }
     }
 
     /// Returns the id of a new job.

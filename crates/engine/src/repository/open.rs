@@ -14,9 +14,10 @@ use backy_core::records::repository::RepositoryRecord;
 use backy_core::{Error, ErrorKind, Result, ResultExt};
 use backy_store::ObjectStore;
 use backy_store::object_store::list_all;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Repository;
+use super::leases::Host;
 use super::packs::DirectoryCache;
 use super::unlock::{SecretSource, unlock};
 use crate::settings::Settings;
@@ -35,17 +36,33 @@ pub fn open(
     let id = read_repository_record(store.as_ref())?.id;
     let master = unlock(store.as_ref(), id, secrets).context(|| format!("unlock {}", store.url()))?;
     let keys = KeySet::new(id, master.clone(), read_keyring(store.as_ref(), id, &master)?)?;
-    let catalog = Catalog::open(&state_folder.join(id.to_string()), id)?;
+    let folder = state_folder.join(id.to_string());
+    let catalog = Catalog::open(&folder, id)?;
     refuse_older_encryption(&catalog, keys.current_version())?;
-    Ok(Repository {
+    let mut repository = Repository {
         store,
         keys,
         catalog,
         environment,
         settings,
+        host: Host::default(),
+        gc: Mutex::default(),
         directories: DirectoryCache::default(),
         openers: Mutex::default(),
-    })
+    };
+    if let Some(record) = repository.lost_gc_record()? {
+        let name = record.object_name();
+        warn!(
+            "the store does not have {name}, which this host has seen: it is an older copy; the catalog is made anew"
+        );
+        repository.catalog.distrust()?;
+        repository.catalog = Catalog::open(&folder, id)?;
+        repository.gc = Mutex::default();
+    }
+    if let Err(error) = repository.follow_gc_log() {
+        debug!("jobs that need the GC log will fail: {error}");
+    }
+    Ok(repository)
 }
 
 /// Reads `repository.json`.

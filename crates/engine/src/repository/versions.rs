@@ -40,6 +40,8 @@ pub struct VersionEntry {
     pub label: Label,
     /// How good it is.
     pub state: VersionState,
+    /// It was published by a job that had lost its lease: some of it may be gone. Then it is `Invalid`.
+    pub is_void: bool,
 }
 
 /// All versions, and those that cannot be read.
@@ -77,6 +79,7 @@ struct VersionObjects {
     manifest: Option<ObjectName>,
     checkpoints: BTreeMap<u32, ObjectName>,
     is_removed: bool,
+    is_checked: bool,
 }
 
 impl Repository {
@@ -92,7 +95,7 @@ impl Repository {
                     version.checkpoints.insert(number, object.name);
                 }
                 VersionObject::Removed => version.is_removed = true,
-                VersionObject::Checked => {}
+                VersionObject::Checked => version.is_checked = true,
             }
         }
         let mut labels: BTreeMap<VersionUid, Vec<ObjectName>> = BTreeMap::new();
@@ -102,14 +105,28 @@ impl Repository {
             }
         }
         let damage = self.damage()?;
+        let condemned = self.condemned_versions();
+        let mut checked = BTreeSet::new();
         let mut listing = VersionListing::default();
-        for (uid, version) in objects.into_iter().filter(|(_, version)| !version.is_removed) {
+        let is_there = |uid: &VersionUid, version: &VersionObjects| !version.is_removed && !condemned.contains(uid);
+        for (uid, version) in objects.into_iter().filter(|(uid, version)| is_there(uid, version)) {
             let own_labels = labels.remove(&uid).unwrap_or_default();
+            if version.is_checked {
+                checked.insert(uid);
+            }
             match self.read_version(uid, &version, &own_labels, &damage) {
                 Ok(Some(entry)) => listing.versions.push(entry),
                 Ok(None) => {}
                 Err(error) if is_temporary(&error) => return Err(error),
                 Err(error) => listing.unreadable.push((uid, error)),
+            }
+        }
+        // The manifests first, the revocations second.
+        let revoked = self.revoked_leases()?;
+        for entry in listing.versions.iter_mut().filter(|entry| entry.checkpoint.is_none()) {
+            entry.is_void = revoked.contains(&entry.manifest.lease) && !checked.contains(&entry.manifest.uid);
+            if entry.is_void {
+                entry.state = VersionState::Invalid;
             }
         }
         listing.versions.sort_by_key(|entry| (entry.manifest.created, entry.manifest.uid));
@@ -145,14 +162,15 @@ impl Repository {
             let is_whole = manifest.missing_blocks.0 == 0 && !damage.touches(uid);
             let state = if is_whole { VersionState::Valid } else { VersionState::Invalid };
             let label = self.fold_labels(&manifest.label, labels)?;
-            return Ok(Some(VersionEntry { manifest, checkpoint: None, label, state }));
+            return Ok(Some(VersionEntry { manifest, checkpoint: None, label, state, is_void: false }));
         }
         let Some(checkpoint) = self.newest_checkpoint(uid, objects.checkpoints.values().rev())? else {
             return Ok(None);
         };
         let label = self.fold_labels(&checkpoint.version.label, labels)?;
         let manifest = checkpoint.version.clone();
-        Ok(Some(VersionEntry { manifest, checkpoint: Some(checkpoint), label, state: VersionState::Incomplete }))
+        let state = VersionState::Incomplete;
+        Ok(Some(VersionEntry { manifest, checkpoint: Some(checkpoint), label, state, is_void: false }))
     }
 
     /// Reads the newest checkpoint that can be read; the error of the newest if none can.
@@ -177,14 +195,14 @@ impl Repository {
     }
 }
 
-fn check_manifest(uid: VersionUid, manifest: &Manifest) -> Result<()> {
+pub(crate) fn check_manifest(uid: VersionUid, manifest: &Manifest) -> Result<()> {
     if manifest.uid != uid {
         return Err(Error::damaged(format!("the manifest of version {uid} says that it is {}", manifest.uid)));
     }
     manifest.check()
 }
 
-fn check_checkpoint(uid: VersionUid, name: &ObjectName, checkpoint: &Checkpoint) -> Result<()> {
+pub(crate) fn check_checkpoint(uid: VersionUid, name: &ObjectName, checkpoint: &Checkpoint) -> Result<()> {
     if *name != names::checkpoint(uid, checkpoint.number) || checkpoint.version.uid != uid {
         return Err(Error::damaged(format!("{name} says that it is another checkpoint")));
     }
@@ -231,12 +249,15 @@ fn newest(listing: VersionListing, is_meant: impl Fn(&VersionEntry) -> bool) -> 
     listing.versions.into_iter().rev().find(|entry| is_complete(entry) && is_meant(entry))
 }
 
-fn choose_by_uid(listing: VersionListing, part: &str) -> Result<VersionEntry> {
+/// Says whether the beginning or the end of a uid is `part`.
+pub(crate) fn is_meant(uid: VersionUid, part: &str) -> bool {
     let part: String = part.chars().filter(|&c| c != '-').flat_map(char::to_lowercase).collect();
-    let is_meant = |uid: VersionUid| {
-        let text = uid.to_string();
-        text.starts_with(&part) || text.ends_with(&part)
-    };
+    let text = uid.to_string();
+    text.starts_with(&part) || text.ends_with(&part)
+}
+
+fn choose_by_uid(listing: VersionListing, part: &str) -> Result<VersionEntry> {
+    let is_meant = |uid: VersionUid| is_meant(uid, part);
     let mut found: Vec<VersionEntry> =
         listing.versions.into_iter().filter(|entry| is_meant(entry.manifest.uid)).collect();
     let unreadable: Vec<(VersionUid, Error)> =

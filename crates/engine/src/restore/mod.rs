@@ -20,6 +20,7 @@ use backy_core::cancel::Cancel;
 use backy_core::ids::{SlotAddress, VersionUid};
 use backy_core::map::{Extent, MapCursor, Place};
 use backy_core::policy::hints::{subtract, union};
+use backy_core::records::lease::JobKind;
 use backy_core::records::manifest::Manifest;
 use backy_core::units::{BlockCount, BlockIndex, BlockRange};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
@@ -33,6 +34,7 @@ use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::blocks::BlockReader;
 use crate::repository::damage::{Damage, LostMapPart};
+use crate::repository::leases::Lease;
 
 /// How much of the volume is restored before it is made durable and noted in the journal.
 const WINDOW_BYTES: u64 = 64 << 30;
@@ -111,6 +113,12 @@ pub fn run(
     cancel: &Cancel,
 ) -> Result<RestoreReport, RestoreFailure> {
     let fail = |done_before| move |error| RestoreFailure { error, done_before };
+    let uid = request.version.uid;
+    let lease = repository.begin_job(JobKind::Restore, vec![uid]).map_err(fail(BlockIndex(0)))?;
+    let is_void = is_void(repository, &lease, &request.version).map_err(fail(BlockIndex(0)))?;
+    if is_void {
+        warn!("version {uid} was written by a job that others thought dead; some of its blocks may be gone");
+    }
     let journal = Journal::new(request);
     let started_at = check(request).and_then(|()| start(repository, request, &journal)).map_err(fail(BlockIndex(0)))?;
     // From here on the target is not what it was: who comes back may know that this restore has begun.
@@ -145,8 +153,24 @@ pub fn run(
     journal.remove();
     let (mut report, damaged) = writing.into_report();
     report.started_at = started_at;
-    note_damage(repository, request.version.uid, &damaged);
+    // What is gone from a void version was deleted, not damaged.
+    if !is_void {
+        note_damage(repository, uid, &damaged);
+    }
     Ok(report)
+}
+
+/// Looks at the version once more, now that the lease is there.
+fn is_void(repository: &Repository, lease: &Lease, version: &Manifest) -> Result<bool> {
+    match repository.take_version(lease, version.uid) {
+        Ok(taken) => Ok(taken.is_void),
+        // The listing had it from the catalog: so it can be restored.
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            warn!("a copy of this host is used: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn check(request: &RestoreRequest<'_>) -> Result<()> {

@@ -23,6 +23,7 @@ use backy_engine::Repository;
 use backy_engine::backup::{self, BackupFailure, BackupReport, BackupRequest, BaseChoice, OnMismatch};
 use backy_engine::progress::Progress;
 use backy_engine::repository::init::{Protection, init};
+use backy_engine::repository::leases;
 use backy_engine::repository::open::open;
 use backy_engine::repository::unlock::{Secret, SecretSource};
 use backy_engine::repository::versions::{VersionSpec, VersionState};
@@ -81,14 +82,21 @@ pub fn settings() -> Settings {
         compression_level: 1,
         checkpoint_interval: Duration::ZERO,
         pack_size_bytes: 32 << 20,
+        lease_renewal: None,
+        ..Settings::default()
     }
+}
+
+/// A host that takes whoever it meets for dead: what tests of crashes want.
+pub fn alone() -> leases::Host {
+    leases::Host { is_gone: Arc::new(|_| true), ..leases::Host::default() }
 }
 
 /// Opens the repository in `store` with an empty state folder, if that can be done.
 pub fn try_open(store: Arc<dyn ObjectStore>, environment: Environment) -> backy_core::Result<Host> {
     let state = TempDir::new().unwrap();
     let repository = open(store, &FixedKey(KEY), state.path(), settings(), environment)?;
-    Ok(Host { repository, state })
+    Ok(Host { repository: repository.on_host(alone()), state })
 }
 
 impl Host {
@@ -110,7 +118,7 @@ impl Host {
         settings: Settings,
     ) -> Host {
         let repository = open(store, &FixedKey(KEY), state.path(), settings, environment).unwrap();
-        Host { repository, state }
+        Host { repository: repository.on_host(alone()), state }
     }
 
     /// Backs up with the usual options.

@@ -192,5 +192,5 @@ fn entry_of(manifest: &Manifest) -> VersionEntry {
         note: manifest.label.note.clone().unwrap_or_default(),
     };
     let state = if manifest.missing_blocks.0 == 0 { VersionState::Valid } else { VersionState::Invalid };
-    VersionEntry { manifest: manifest.clone(), checkpoint: None, label, state }
+    VersionEntry { manifest: manifest.clone(), checkpoint: None, label, state, is_void: false }
 }
