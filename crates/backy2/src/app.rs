@@ -21,6 +21,7 @@ use crate::args::Global;
 use crate::config::{Config, Surroundings};
 use crate::console;
 use crate::exit::{Exit, Failure};
+use crate::host::this_host;
 use crate::output::{Format, Output};
 use crate::random::SystemRandom;
 use crate::secrets::Secrets;
@@ -91,7 +92,8 @@ impl App {
         let store = self.store(OpenHow::Existing)?;
         let secrets = Secrets::of_config(&self.config)?;
         let values = &self.config.values;
-        open(store, &secrets, &values.state_dir, self.settings(), self.environment.clone()).map_err(|error| {
+        let opened = open(store, &secrets, &values.state_dir, self.settings(), self.environment.clone());
+        opened.map(|repository| repository.on_host(this_host())).map_err(|error| {
             let kind = error.kind();
             let failure = Failure::of_request(error);
             match kind {
@@ -114,6 +116,7 @@ impl App {
                 .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
             compression_level: values.compression_level,
             checkpoint_interval: values.checkpoint_interval,
+            lease_timeout: values.lease_timeout,
             ..Settings::default()
         }
     }

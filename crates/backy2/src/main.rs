@@ -10,6 +10,7 @@
 //!  progress title  how far a job is
 //!  secrets         passphrases and key files
 //!  signals         Ctrl-C
+//!  host            which process this is
 //!  version_spec dates size    how people write versions, moments, sizes
 //!  exit            from an error to an exit code and hints
 //! ```
@@ -23,6 +24,7 @@ mod config;
 mod console;
 mod dates;
 mod exit;
+mod host;
 mod output;
 mod progress;
 mod random;

@@ -24,6 +24,8 @@ pub enum Job {
     Backup,
     /// `written` is shown.
     Restore,
+    /// The same.
+    Cleanup,
 }
 
 /// Runs `work`, and shows how far it is in the meantime.

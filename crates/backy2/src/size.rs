@@ -3,6 +3,8 @@
 //! `K`, `KiB`, `M`, `MiB` and so on are powers of 1024, `kB`, `KB`, `MB` and so on powers of 1000. A plain number is
 //! bytes.
 
+use std::time::Duration;
+
 use backy_core::units::BlockSize;
 
 const UNITS: &str = "KMGTPE";
@@ -53,6 +55,25 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
 pub fn parse_block_size(text: &str) -> Result<BlockSize, String> {
     let size = u32::try_from(parse_size(text)?).unwrap_or(u32::MAX);
     BlockSize::new(size).map_err(|error| error.to_string())
+}
+
+/// Reads a time in seconds: `90`, `90s`, `5m`, `2h`.
+pub fn parse_seconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits_end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Reads a time on the command line.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    parse_seconds(text).map(Duration::from_secs).ok_or_else(|| "it is a time like 90s, 30m or 2h".to_owned())
 }
 
 /// Reads a share: `0` to `100`, with `%` behind it or not.

@@ -17,6 +17,8 @@ const COMMANDS: &[&str] = &[
     "ls",
     "stats",
     "rm",
+    "cleanup",
+    "leases",
     "protect",
     "unprotect",
     "add-tag",

@@ -4,6 +4,7 @@
 //!  repository    objects -> versions, maps, slots; what jobs share
 //!  backup        source  -> new version
 //!  restore       version -> target
+//!  cleanup       what no version needs -> free space
 //!  list remove label statistics key       the short jobs
 //!  settings progress                      what the front door turns and watches
 //! ```
@@ -11,6 +12,7 @@
 //! A job never imports another job. Nothing here knows terminals, configuration files or exit codes.
 
 pub mod backup;
+pub mod cleanup;
 pub mod key;
 pub mod label;
 pub mod list;

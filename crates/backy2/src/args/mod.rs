@@ -4,6 +4,7 @@
 
 pub mod jobs;
 pub mod key;
+pub mod upkeep;
 pub mod versions;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::jobs::{Backup, Init, Restore};
 use self::key::Key;
+use self::upkeep::{Cleanup, Leases};
 use self::versions::{AddTag, Expire, Ls, Protect, RemoveTag, Rm, Stats, Unprotect};
 
 /// The command line.
@@ -106,6 +108,8 @@ pub enum Command {
     Ls(Ls),
     Stats(Stats),
     Rm(Rm),
+    Cleanup(Cleanup),
+    Leases(Leases),
     Protect(Protect),
     Unprotect(Unprotect),
     AddTag(AddTag),

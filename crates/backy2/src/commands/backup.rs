@@ -66,7 +66,7 @@ pub(super) fn run(app: &App, arguments: &Backup) -> Result<Exit, Failure> {
             Mismatch::Fail => OnMismatch::Fail,
         },
         verify_percent: arguments.verify,
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: crate::host::host_name(),
         program: format!("backy2 {RELEASE}"),
     };
     let result =

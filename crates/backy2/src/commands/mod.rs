@@ -1,12 +1,14 @@
 //! The commands, one file each: from what was typed to a call of the engine, and from its report to what is shown.
 
 mod backup;
+mod cleanup;
 mod completion;
 mod config;
 mod device;
 mod init;
 mod key;
 mod label;
+mod leases;
 mod ls;
 mod restore;
 mod rm;
@@ -34,6 +36,8 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Ls(arguments) => ls::run(&app, &arguments),
         Command::Stats(arguments) => stats::run(&app, &arguments),
         Command::Rm(arguments) => rm::run(&app, &arguments),
+        Command::Cleanup(arguments) => cleanup::run(&app, &arguments),
+        Command::Leases(arguments) => leases::run(&app, &arguments),
         Command::Protect(arguments) => label::protect(&app, &arguments.version, true),
         Command::Unprotect(arguments) => label::protect(&app, &arguments.version, false),
         Command::AddTag(arguments) => label::add_tags(&app, &arguments),

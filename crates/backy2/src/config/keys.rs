@@ -132,6 +132,12 @@ pub const KEYS: &[Key] = &[
         show: |values| values.disallow_rm_when_younger_than_days.to_string(),
     },
     Key {
+        name: "lease_timeout",
+        variable: None,
+        take: |values, given| duration(given).map(|duration| values.lease_timeout = duration),
+        show: |values| format!("{}s", values.lease_timeout.as_secs()),
+    },
+    Key {
         name: "argon_memory_mib",
         variable: None,
         take: |values, given| integer(given, 8, 1024).map(|memory| values.argon_memory_mib = memory),
@@ -239,22 +245,10 @@ fn duration(given: &Given<'_>) -> Result<Duration, String> {
     let wrong = || format!("it is a time like \"60s\", \"5m\" or \"1h\", 1 second to 1 day, not {}", what(given));
     let seconds = match given {
         Given::Integer(seconds) => u64::try_from(*seconds).ok(),
-        Given::Text(text) | Given::Typed(text) => parse_seconds(text.trim()),
+        Given::Text(text) | Given::Typed(text) => size::parse_seconds(text),
         _ => None,
     };
     seconds.filter(|seconds| (1..=86_400).contains(seconds)).map(Duration::from_secs).ok_or_else(wrong)
-}
-
-fn parse_seconds(text: &str) -> Option<u64> {
-    let digits_end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits_end);
-    let factor = match unit {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 fn level(given: &Given<'_>) -> Result<Level, String> {

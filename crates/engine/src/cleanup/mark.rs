@@ -1,0 +1,293 @@
+//! Which slots the versions need: the mark of a cleanup.
+//!
+//! Every page and node is read once, however many versions share it. Versions that nobody wants any more, but that are
+//! not to be deleted yet, are marked after the others: what they add is rarely much.
+//!
+//! ```text
+//!  doomed      condemned by a ripe record: they are deleted in this pass           not marked
+//!  leaving     removed or condemned: jobs may still rely on them                   needed
+//!  wanted      all others, void and incomplete ones too                            wanted, and so needed
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+use backy_core::cancel::Cancel;
+use backy_core::ids::VersionUid;
+use backy_core::keys::RecordKind;
+use backy_core::map::{MapPart, MapRoot, salvage_map};
+use backy_core::names::{self, VersionObject};
+use backy_core::records::manifest::{Checkpoint, Manifest};
+use backy_core::slots::{SlotSet, SlotSets};
+use backy_core::{Error, ErrorKind, Result, ResultExt};
+use backy_store::object_store::list_all;
+
+use super::ahead::ReadAhead;
+use crate::parallel;
+use crate::repository::Repository;
+use crate::repository::packs::is_about_content;
+use crate::repository::records::if_found;
+use crate::repository::taken::{collect_slots, stored_slots};
+
+/// How often the versions are listed again because one of them went while it was read.
+const ATTEMPTS_MAX: usize = 16;
+
+/// The objects of one version, as listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct VersionObjects {
+    pub has_manifest: bool,
+    pub checkpoints: BTreeSet<u32>,
+    pub is_removed: bool,
+    pub is_checked: bool,
+}
+
+/// What is marked.
+#[derive(Default)]
+pub(super) struct Marked {
+    /// All versions that were listed.
+    pub versions: BTreeMap<VersionUid, VersionObjects>,
+    /// The manifests of the wanted ones.
+    pub manifests: BTreeMap<VersionUid, Manifest>,
+    /// Slots of wanted versions.
+    pub wanted: MarkedSlots,
+    /// Slots of leaving ones; they may be wanted too.
+    pub leaving: MarkedSlots,
+    /// Leaving versions that cannot be read: what they need is not known.
+    pub unreadable: BTreeMap<VersionUid, Error>,
+}
+
+/// Slots, and what they follow from.
+#[derive(Default)]
+pub(super) struct MarkedSlots {
+    roots: Vec<MapRoot>,
+    pub slots: SlotSets,
+    seen: SlotSets,
+}
+
+/// Which versions count how.
+pub(super) struct Standing<'a> {
+    /// Condemned by any record.
+    pub condemned: &'a BTreeSet<VersionUid>,
+    /// Condemned by a ripe one, and to be deleted.
+    pub doomed: &'a BTreeSet<VersionUid>,
+}
+
+impl Marked {
+    /// Returns the slots of a pack that some version needs.
+    pub fn needed(&self, pack: backy_core::ids::PackId) -> Option<SlotSet> {
+        match (self.wanted.slots.get(pack), self.leaving.slots.get(pack)) {
+            (Some(wanted), Some(leaving)) => {
+                let mut needed = wanted.clone();
+                needed.add(leaving);
+                Some(needed)
+            }
+            (wanted, leaving) => wanted.or(leaving).cloned(),
+        }
+    }
+}
+
+/// Marks. `before` is the mark of an earlier pass: what follows from the same maps is not read again.
+///
+/// # Errors
+/// `Damaged` if what a wanted version needs cannot be read: then nothing may be deleted.
+pub(super) fn mark(
+    repository: &Repository,
+    standing: &Standing<'_>,
+    before: Marked,
+    cancel: &Cancel,
+) -> Result<Marked> {
+    let mut wanted_before = before.wanted;
+    for _ in 0..ATTEMPTS_MAX {
+        match attempt(repository, standing, &mut wanted_before, cancel)? {
+            Some(marked) => return Ok(marked),
+            None => cancel.check()?,
+        }
+    }
+    Err(Error::new(ErrorKind::Busy, "versions are deleted faster than they can be read; try again"))
+}
+
+/// Marks; none if something that was listed was gone when it was read.
+fn attempt(
+    repository: &Repository,
+    standing: &Standing<'_>,
+    wanted_before: &mut MarkedSlots,
+    cancel: &Cancel,
+) -> Result<Option<Marked>> {
+    let mut marked = Marked { versions: list_versions(repository)?, ..Marked::default() };
+    let is_leaving =
+        |uid: &VersionUid, objects: &VersionObjects| objects.is_removed || standing.condemned.contains(uid);
+    let (leaving, wanted): (Vec<_>, Vec<_>) = marked
+        .versions
+        .iter()
+        .filter(|(uid, _)| !standing.doomed.contains(uid))
+        .partition(|(uid, objects)| is_leaving(uid, objects));
+
+    let Some(wanted) = read_roots(repository, &wanted, cancel)? else { return Ok(None) };
+    if let Some((uid, error)) = wanted.unreadable.into_iter().next() {
+        return Err(error.context(format!("version {uid} cannot be read, so nothing may be deleted")));
+    }
+    let reader = ReadAhead::new(repository)?;
+    marked.manifests = wanted.manifests;
+    marked.wanted = if wanted_before.roots == wanted.roots {
+        std::mem::take(wanted_before)
+    } else {
+        MarkedSlots { roots: wanted.roots, ..MarkedSlots::default() }
+    };
+    if marked.wanted.slots.is_empty() {
+        let void = void_versions(repository, &marked.versions, &marked.manifests)?;
+        let MarkedSlots { roots, slots, seen } = &mut marked.wanted;
+        for (uid, root) in wanted.owners.iter().zip(roots.iter()) {
+            cancel.check()?;
+            match collect_slots(&reader, *root, &SlotSets::default(), slots, seen) {
+                Err(error) if is_about_content(&error) && has_changed(repository, &marked.versions)? => {
+                    return Ok(None);
+                }
+                Err(error) if is_about_content(&error) && void.contains(uid) => {
+                    collect_readable(repository, *root, slots)?;
+                }
+                collected => {
+                    collected.context(|| format!("version {uid} cannot be read, so nothing may be deleted"))?;
+                }
+            }
+        }
+    }
+    let Some(leaving) = read_roots(repository, &leaving, cancel)? else { return Ok(None) };
+    marked.unreadable = leaving.unreadable;
+    for (uid, root) in leaving.owners.iter().zip(&leaving.roots) {
+        cancel.check()?;
+        let MarkedSlots { slots, seen, .. } = &mut marked.leaving;
+        match collect_slots(&reader, *root, &marked.wanted.seen, slots, seen) {
+            Err(error) if is_about_content(&error) && has_changed(repository, &marked.versions)? => return Ok(None),
+            Err(error) if is_about_content(&error) => {
+                marked.unreadable.insert(*uid, error);
+            }
+            collected => collected?,
+        }
+    }
+    Ok(Some(marked))
+}
+
+/// Returns the versions that were published by a job that had lost its lease, and have not passed a recheck.
+pub(super) fn void_versions(
+    repository: &Repository,
+    versions: &BTreeMap<VersionUid, VersionObjects>,
+    manifests: &BTreeMap<VersionUid, Manifest>,
+) -> Result<BTreeSet<VersionUid>> {
+    let revoked = repository.revoked_leases()?;
+    let is_checked = |uid: &VersionUid| versions.get(uid).is_some_and(|objects| objects.is_checked);
+    let is_void = |(uid, manifest): &(&VersionUid, &Manifest)| revoked.contains(&manifest.lease) && !is_checked(uid);
+    Ok(manifests.iter().filter(is_void).map(|(uid, _)| *uid).collect())
+}
+
+/// Adds the slots that a void version still points to. Nobody relies on what is gone from one: it was condemned.
+fn collect_readable(repository: &Repository, map: MapRoot, slots: &mut SlotSets) -> Result<()> {
+    salvage_map(repository, map, &mut |part| {
+        if let MapPart::Extent(extent) = part
+            && let Some((pack, set)) = stored_slots(&extent)?
+        {
+            slots.add(pack, &set);
+        }
+        Ok(())
+    })
+}
+
+/// Says whether versions have come or gone since they were listed.
+fn has_changed(repository: &Repository, listed: &BTreeMap<VersionUid, VersionObjects>) -> Result<bool> {
+    Ok(list_versions(repository)? != *listed)
+}
+
+/// Lists all versions with their objects.
+pub(super) fn list_versions(repository: &Repository) -> Result<BTreeMap<VersionUid, VersionObjects>> {
+    let mut versions: BTreeMap<VersionUid, VersionObjects> = BTreeMap::new();
+    for object in list_all(repository.store(), names::VERSIONS).context(|| "list the versions")? {
+        let Ok((uid, kind)) = names::parse_version_object(&object.name) else { continue };
+        let objects = versions.entry(uid).or_default();
+        match kind {
+            VersionObject::Manifest => objects.has_manifest = true,
+            VersionObject::Checkpoint(number) => {
+                objects.checkpoints.insert(number);
+            }
+            VersionObject::Removed => objects.is_removed = true,
+            VersionObject::Checked => objects.is_checked = true,
+        }
+    }
+    Ok(versions)
+}
+
+#[derive(Default)]
+struct Roots {
+    owners: Vec<VersionUid>,
+    roots: Vec<MapRoot>,
+    manifests: BTreeMap<VersionUid, Manifest>,
+    unreadable: BTreeMap<VersionUid, Error>,
+}
+
+/// What one version says: its manifest, or its checkpoints, which count only while there is no manifest.
+enum Said {
+    Manifest(Box<Manifest>),
+    Checkpoints(Vec<MapRoot>),
+    Gone,
+}
+
+/// Reads the roots of the maps of versions; none if something that was listed is gone.
+fn read_roots(
+    repository: &Repository,
+    versions: &[(&VersionUid, &VersionObjects)],
+    cancel: &Cancel,
+) -> Result<Option<Roots>> {
+    let said: Mutex<BTreeMap<VersionUid, Result<Said>>> = Mutex::default();
+    let threads = repository.settings().simultaneous_reads.get();
+    parallel::for_each(
+        threads,
+        versions,
+        cancel,
+        || Ok(()),
+        |(), (uid, objects)| {
+            let result = read_version(repository, **uid, objects);
+            match result {
+                Err(error) if !is_about_content(&error) => return Err(error),
+                result => said.lock().unwrap_or_else(PoisonError::into_inner).insert(**uid, result),
+            };
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
+    let mut roots = Roots::default();
+    for (uid, said) in said.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match said {
+            Ok(Said::Gone) => return Ok(None),
+            Ok(Said::Manifest(manifest)) => {
+                roots.owners.push(uid);
+                roots.roots.push(manifest.map);
+                roots.manifests.insert(uid, *manifest);
+            }
+            Ok(Said::Checkpoints(maps)) => {
+                roots.owners.extend(maps.iter().map(|_| uid));
+                roots.roots.extend(maps);
+            }
+            Err(error) => {
+                roots.unreadable.insert(uid, error);
+            }
+        }
+    }
+    Ok(Some(roots))
+}
+
+fn read_version(repository: &Repository, uid: VersionUid, objects: &VersionObjects) -> Result<Said> {
+    if objects.has_manifest {
+        let name = names::manifest(uid);
+        let manifest = if_found(repository.read_cached_record::<Manifest>(RecordKind::Manifest, &name))?;
+        let Some(manifest) = manifest else { return Ok(Said::Gone) };
+        crate::repository::versions::check_manifest(uid, &manifest)?;
+        return Ok(Said::Manifest(Box::new(manifest)));
+    }
+    let mut maps = Vec::new();
+    for &number in &objects.checkpoints {
+        let name = names::checkpoint(uid, number);
+        let checkpoint = if_found(repository.read_cached_record::<Checkpoint>(RecordKind::Checkpoint, &name))?;
+        let Some(checkpoint) = checkpoint else { return Ok(Said::Gone) };
+        crate::repository::versions::check_checkpoint(uid, &name, &checkpoint)?;
+        maps.push(checkpoint.version.map);
+    }
+    Ok(Said::Checkpoints(maps))
+}

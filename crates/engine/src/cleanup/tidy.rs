@@ -1,0 +1,137 @@
+//! Small things that would pile up: index records of packs that are gone, damage of packs that are gone, leftovers of
+//! killed puts, and the GC log itself.
+
+use std::collections::BTreeSet;
+
+use backy_core::cancel::Cancel;
+use backy_core::environment::Timestamp;
+use backy_core::ids::{LeaseId, PackId};
+use backy_core::keys::RecordKind;
+use backy_core::names::{self, GcName, PackName};
+use backy_core::policy::gc::ripe;
+use backy_core::records::damage::DamageRecord;
+use backy_core::records::gc::{GcHead, GcRecord};
+use backy_core::records::index;
+use backy_core::slots::SlotSets;
+use backy_core::{Error, Result, ResultExt};
+use backy_store::object_store::list_all;
+use tracing::warn;
+
+use super::CleanupReport;
+use super::doomed::is_refused_for_now;
+use crate::repository::Repository;
+use crate::repository::leases::{Lease, LeaseEntry};
+use crate::repository::packs::is_about_content;
+
+/// With more records than this, those that have had their effect are put together into one.
+const GC_RECORDS_MAX: usize = 32;
+/// Temporary files of the store are left over when they are older than a day.
+const LEFTOVER_MILLISECONDS: u64 = 86_400_000;
+
+/// Tidies up.
+pub(super) fn run(repository: &Repository, lease: &Lease, report: &CleanupReport, cancel: &Cancel) -> Result<()> {
+    if report.deleted_packs > 0 {
+        let packs = packs_that_are_left(repository)?;
+        drop_index_records(repository, &packs, cancel)?;
+        drop_damage_records(repository, &packs)?;
+    }
+    drop_leftovers(repository);
+    if !report.is_unfinished {
+        merge_log(repository, lease)?;
+    }
+    Ok(())
+}
+
+/// The records are listed after the packs of their jobs were put: so of what is listed here nothing is missing in `packs`
+/// that any record read below could name, unless it was deleted.
+fn packs_that_are_left(repository: &Repository) -> Result<BTreeSet<PackId>> {
+    let mut packs = BTreeSet::new();
+    repository.store().list(names::PACKS, &mut |object| {
+        if let Ok(name) = PackName::parse(&object.name) {
+            packs.insert(name.id);
+        }
+        Ok(())
+    })?;
+    Ok(packs)
+}
+
+/// Drops index records of which no pack is left. One too many costs deduplication, so records that are newer than the list
+/// of packs may be among them.
+fn drop_index_records(repository: &Repository, packs: &BTreeSet<PackId>, cancel: &Cancel) -> Result<()> {
+    for object in list_all(repository.store(), names::INDEX).context(|| "list the index records")? {
+        cancel.check()?;
+        let body = match repository.read_record_body(RecordKind::Index, &object.name) {
+            Err(error) if is_about_content(&error) => continue,
+            body => body?,
+        };
+        let Ok(indexed) = index::decode(&body) else { continue };
+        if !indexed.iter().any(|pack| packs.contains(&pack.name.id)) {
+            delete(repository, &object.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn drop_damage_records(repository: &Repository, packs: &BTreeSet<PackId>) -> Result<()> {
+    for object in list_all(repository.store(), names::DAMAGE).context(|| "list the damage records")? {
+        match repository.read_record::<DamageRecord>(RecordKind::Damage, &object.name) {
+            Ok(record) if !packs.contains(&record.pack) => delete(repository, &object.name)?,
+            Err(error) if !is_about_content(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn drop_leftovers(repository: &Repository) {
+    let now = repository.environment().clock.now();
+    let before = Timestamp { milliseconds: now.milliseconds.saturating_sub(LEFTOVER_MILLISECONDS) };
+    if let Err(error) = repository.store().remove_stale_temporaries(before) {
+        warn!("temporary files of killed jobs stay behind: {error}");
+    }
+}
+
+/// Puts records that are ripe together into one, and then deletes them. Nothing that was condemned is forgotten; what was
+/// not swept yet waits until the new record is ripe.
+fn merge_log(repository: &Repository, lease: &Lease) -> Result<()> {
+    if repository.list_gc_log()?.len() <= GC_RECORDS_MAX {
+        return Ok(());
+    }
+    let records = repository.read_gc_log()?;
+    let held: BTreeSet<LeaseId> =
+        repository.held_leases()?.into_iter().filter(LeaseEntry::counts).map(|entry| entry.id).collect();
+    let heads = records.iter().map(|(name, record)| (*name, record.head.clone())).collect();
+    let merged: BTreeSet<GcName> = ripe(&heads, &held);
+    if merged.len() <= GC_RECORDS_MAX / 2 {
+        return Ok(());
+    }
+    let mut head = GcHead { read: records.keys().copied().collect(), held, ..GcHead::default() };
+    let mut condemned = SlotSets::default();
+    for (name, record) in records.iter().filter(|(name, _)| merged.contains(name)) {
+        head.replaced.insert(*name);
+        head.replaced.extend(&record.head.replaced);
+        head.versions.extend(&record.head.versions);
+        condemned.add_all(&record.condemned);
+    }
+    let highest = records.keys().next_back().map_or(0, |name| name.number);
+    let full = || Error::damaged("the GC log has no number left");
+    for (number, record) in (1u32..).zip(GcRecord { head, condemned }.split()) {
+        let number = highest.checked_add(number).ok_or_else(full)?;
+        repository.put_gc_record(GcName { number, author: lease.id() }, &record)?;
+    }
+    for name in merged {
+        delete(repository, &name.object_name())?;
+    }
+    Ok(())
+}
+
+/// Deletes an object; one that the store refuses to delete is tried again by the next cleanup.
+fn delete(repository: &Repository, name: &names::ObjectName) -> Result<()> {
+    match repository.store().delete(name) {
+        Err(error) if is_refused_for_now(error.kind()) => {
+            warn!("{name} stays for now: {error}");
+            Ok(())
+        }
+        deleted => deleted.context(|| format!("delete {name}")),
+    }
+}
