@@ -5,8 +5,9 @@
 //! ```text
 //!   kept:  whole subtrees of the base, as large as fit    -> their pointer, unread
 //!   zero:  whole subtrees                                 -> null
-//!   else:  a page is filled, block by block               -> null, the base's pointer if it says the same, or written
-//!   a node whose pointers are complete                    -> likewise
+//!   else:  a page is filled, block by block               -> null, the base's pointer if it says the same or the node
+//!                                                           collects the changes (`collect.rs`), or written
+//!   a node whose pointers are complete                    -> likewise, perhaps with a new sheet
 //! ```
 
 use crate::error::{Error, ErrorKind, Result};
@@ -14,12 +15,13 @@ use crate::ids::SlotAddress;
 use crate::pack::{SLOTS_MAX, SlotKind};
 use crate::units::BlockCount;
 
+use super::collect::{Collecting, PagePlan, new_sheet};
 use super::extent::{Extent, Place};
 use super::geometry::Geometry;
-use super::node::Node;
-use super::page::{Page, PageExtent, push_merged};
+use super::node::{Changed, Node, SheetPointer};
+use super::page::{Page, PageExtent, overlay, push_merged};
 use super::patch::{ChangedPage, change_page};
-use super::path::{MapPath, Subtree};
+use super::path::{Collected, MapPath, Subtree};
 use super::{MapReader, MapRoot, MapWriter};
 
 /// A map in the making.
@@ -39,6 +41,8 @@ pub struct MapBuilder {
     page: Option<Vec<PageExtent>>,
     /// The pointers of the node of level 1, 2, ... that holds `position`, as far as they are done.
     nodes: Vec<Vec<Option<SlotAddress>>>,
+    /// The changes of the node of level 1 that holds `position`, as far as they are done.
+    collecting: Collecting,
     /// The pointer to the root, when it is done.
     root: Option<Option<SlotAddress>>,
     has_failed: bool,
@@ -61,6 +65,7 @@ impl MapBuilder {
             position: 0,
             page: None,
             nodes: vec![Vec::new(); usize::from(height)],
+            collecting: Collecting::default(),
             root: None,
             has_failed: false,
         }
@@ -149,7 +154,12 @@ impl MapBuilder {
     /// Returns the largest subtree of the base that begins at the position and ends by `end`.
     fn base_subtree(&mut self, reader: &dyn MapReader, end: u64) -> Result<Option<(u8, Option<SlotAddress>)>> {
         for level in (0..=self.height).rev().filter(|&level| self.fits(level, end)).collect::<Vec<u8>>() {
-            match self.base.subtree(reader, level, self.position / self.geometry.span(level))? {
+            let index = self.position / self.geometry.span(level);
+            // A map without nodes has nothing to collect changes in.
+            if self.height == 0 && self.base.collected(reader, index)? != Collected::default() {
+                return Ok(None);
+            }
+            match self.base.subtree(reader, level, index)? {
                 Subtree::Null => return Ok(Some((level, None))),
                 Subtree::At(address) => return Ok(Some((level, Some(address)))),
                 Subtree::Above => {}
@@ -197,8 +207,8 @@ impl MapBuilder {
             return Ok(());
         }
         let set = self.page.take().unwrap_or_default();
-        let pointer = self.store_page(reader, writer, index, &set)?;
-        self.place_pointer(reader, writer, 0, index, pointer)
+        let stored = self.store_page(reader, writer, index, &set)?;
+        self.place_page(reader, writer, index, stored)
     }
 
     fn store_page(
@@ -207,28 +217,32 @@ impl MapBuilder {
         writer: &mut dyn MapWriter,
         index: u64,
         set: &[PageExtent],
-    ) -> Result<Option<SlotAddress>> {
+    ) -> Result<NewPage> {
         // A page that is set throughout needs nothing of the base's, which may be damaged.
         let stored = self.base.stored_page(reader, index);
         let set_blocks: u32 = set.iter().map(|extent| extent.end - extent.start).sum();
         let page_start = index * u64::from(self.geometry.page_blocks);
         let map_blocks = (self.blocks.0 - page_start).min(u64::from(self.geometry.page_blocks));
         let stored = if u64::from(set_blocks) >= map_blocks { if_readable(stored)? } else { stored? };
-        let body = match stored {
-            None => {
-                let page = Page::zero(self.geometry.page_blocks).patched(set);
-                if page.is_zero() {
-                    return Ok(None);
-                }
-                page.encode()
-            }
-            Some(base) => match change_page(self.geometry, &base, set) {
-                ChangedPage::Zero => return Ok(None),
-                ChangedPage::At(address) => return Ok(Some(address)),
-                ChangedPage::Write(body) => body,
+        let Some(stored) = stored else {
+            let page = Page::zero(self.geometry.page_blocks).patched(set);
+            return if page.is_zero() { Ok(NewPage::ZERO) } else { write_page(writer, &page.encode()) };
+        };
+        let (parent, offset) = self.geometry.parent_of(index);
+        let set = match self.base.node(reader, 1, parent)? {
+            None => set.to_vec(),
+            // A map without nodes has nothing to collect changes in.
+            Some(_) if self.height == 0 => overlay(&stored.collected.all(), set),
+            Some(node) => match self.collecting.plan(self.geometry, node, to_u32(offset), &stored, set) {
+                PagePlan::Keep(own) => return Ok(NewPage { pointer: Some(stored.address), own: Some(own) }),
+                PagePlan::Write(set) => set,
             },
         };
-        writer.write_map_slot(SlotKind::MapPage, &body).map(Some)
+        match change_page(self.geometry, &stored, &set) {
+            ChangedPage::Zero => Ok(NewPage::ZERO),
+            ChangedPage::At(address) => Ok(NewPage { pointer: Some(address), own: None }),
+            ChangedPage::Write(body) => write_page(writer, &body),
+        }
     }
 
     /// Moves on behind a whole subtree at the position.
@@ -242,7 +256,34 @@ impl MapBuilder {
         let span = self.geometry.span(level);
         let index = self.position / span;
         self.position += span;
-        self.place_pointer(reader, writer, level, index, pointer)
+        if level > 0 || self.height == 0 {
+            return self.place_pointer(reader, writer, level, index, pointer);
+        }
+        let own = match pointer {
+            Some(_) => Some(self.base.collected(reader, index)?.own),
+            None => None,
+        };
+        self.place_page(reader, writer, index, NewPage { pointer, own })
+    }
+
+    /// Puts a page in the node above.
+    fn place_page(
+        &mut self,
+        reader: &dyn MapReader,
+        writer: &mut dyn MapWriter,
+        index: u64,
+        page: NewPage,
+    ) -> Result<()> {
+        let (parent, offset) = self.geometry.parent_of(index);
+        match &page.own {
+            Some(own) => {
+                if let Some(node) = self.base.node(reader, 1, parent)? {
+                    self.collecting.keep(self.geometry, node, to_u32(offset), own);
+                }
+            }
+            None => self.collecting.drop_page(to_u32(offset)),
+        }
+        self.place_pointer(reader, writer, 0, index, page.pointer)
     }
 
     /// Puts a pointer in the node above, and that node in the one above if it is complete by that.
@@ -262,7 +303,7 @@ impl MapBuilder {
             let pointers = std::mem::take(node);
             level += 1;
             index = self.geometry.parent_of(index).0;
-            pointer = self.store_node(reader, writer, index, Node { level, pointers })?;
+            pointer = self.store_node(reader, writer, index, Node { level, pointers, changed: Changed::default() })?;
         }
         self.root = Some(pointer);
         Ok(())
@@ -273,19 +314,49 @@ impl MapBuilder {
         reader: &dyn MapReader,
         writer: &mut dyn MapWriter,
         index: u64,
-        node: Node,
+        mut node: Node,
     ) -> Result<Option<SlotAddress>> {
+        let collecting = if node.level == 1 { std::mem::take(&mut self.collecting) } else { Collecting::default() };
         if node.is_null() {
             return Ok(None);
         }
         let same = if_readable(self.base.subtree(reader, node.level, index).map(Some))?;
-        if let Some(Subtree::At(address)) = same
-            && if_readable(self.base.pointers(reader, node.level, index))? == Some(&node.pointers)
+        let base = self.base.node(reader, node.level, index);
+        let base = if collecting.has_any() { base? } else { if_readable(base)? };
+        if node.level == 1 {
+            node.changed = collecting.finish(self.geometry, base);
+        }
+        if let (Some(Subtree::At(address)), Some(base)) = (same, base)
+            && base.node == node
         {
             return Ok(Some(address));
         }
+        if let Some(sheet) = new_sheet(self.geometry, base, &mut node.changed) {
+            let address = writer.write_map_slot(SlotKind::MapNode, &sheet.encode())?;
+            let sheet = Some(SheetPointer { address, hidden: Vec::new() });
+            node.changed = Changed { sheet, spent_bytes: 0, changes: Vec::new() };
+        }
         writer.write_map_slot(SlotKind::MapNode, &node.encode()).map(Some)
     }
+}
+
+/// A page that is done.
+struct NewPage {
+    pointer: Option<SlotAddress>,
+    /// What the node says of it after the sheet; none if the node says nothing at all.
+    own: Option<Vec<PageExtent>>,
+}
+
+impl NewPage {
+    const ZERO: NewPage = NewPage { pointer: None, own: None };
+}
+
+fn write_page(writer: &mut dyn MapWriter, body: &[u8]) -> Result<NewPage> {
+    Ok(NewPage { pointer: Some(writer.write_map_slot(SlotKind::MapPage, body)?), own: None })
+}
+
+fn to_u32(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX) // which of a node's pointers: at most 1,024
 }
 
 /// Turns "it is damaged" into none, where what is new is known in full and the base would only spare writing it.

@@ -103,11 +103,18 @@ impl Walk {
             }
             let left = self.left.subtree(reader, level, self.position / span)?;
             let right = self.right.subtree(reader, level, self.position / span)?;
-            if left == right && left != Subtree::Above {
+            if left == right && left != Subtree::Above && (level > 0 || self.have_changed_alike(reader)?) {
                 return Ok(Some(span));
             }
         }
         Ok(None)
+    }
+
+    /// Says whether both nodes have the same changes for the page at the position.
+    fn have_changed_alike(&mut self, reader: &dyn MapReader) -> Result<bool> {
+        let (index, _) = self.geometry.page_of(self.position);
+        let left = self.left.collected(reader, index)?;
+        Ok(left.all() == self.right.collected(reader, index)?.all())
     }
 
     fn compare_page(&mut self, reader: &dyn MapReader) -> Result<()> {

@@ -12,13 +12,18 @@ pub(crate) struct Geometry {
     pub page_blocks: u32,
     /// How many pointers a node holds.
     pub node_pointers: u32,
-    /// A patch is used only if the full page is at least this many times as large.
+    /// A patch, or changes of a page in a node, are used only if the full page is at least this many times as large.
     pub patch_factor: u64,
+    /// Neither covers more than one in so many blocks of the page.
+    pub cover_factor: u64,
+    /// The most changes that a node and its sheet may have together.
+    pub changes_max: usize,
 }
 
 impl Geometry {
     /// The geometry of stored maps.
-    pub const STORED: Geometry = Geometry { page_blocks: 16_384, node_pointers: 1_024, patch_factor: 4 };
+    pub const STORED: Geometry =
+        Geometry { page_blocks: 16_384, node_pointers: 1_024, patch_factor: 4, cover_factor: 8, changes_max: 65_536 };
 
     /// Returns how many blocks lie below a node of `level`; level 0 is a page.
     pub fn span(self, level: u8) -> u64 {

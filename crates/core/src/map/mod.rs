@@ -6,19 +6,20 @@
 //!                      node            1,024 pointers          height 2
 //!                    /   |   \
 //!                node   null  node     null = all below is zero height 1
-//!               /    \          \
-//!            page    page       page   16,384 blocks           height 0
-//!              |
+//!               /    \         |  \
+//!            page    page    page  sheet                       height 0
+//!              |             16,384 blocks
 //!          full page                   under a patch page only
 //! ```
 //!
 //! A page holds the extents of 16,384 consecutive blocks, a node points to 1,024 pages or nodes. The height follows from
 //! the number of blocks: a map of one page has the page as its root. Pages and nodes are slots of packs, written once;
 //! a new map shares those of its base that no change touches. Blocks and pointers behind the end of the map are zero.
+//! Small changes do not lead to new pages: a node of level 1 collects them, and a sheet what the node has collected.
 //!
 //! [`MapCursor`] reads a map in order, [`MapBuilder`] writes one on top of another, [`difference`] compares two, and
-//! [`visit_map_slots`] names the slots that a map is made of; [`salvage_map`] reads what a damaged one still says. All of them hold one page and one node per level in
-//! memory, whatever the size of the volume. Compressing, sealing and storing the slots is the caller's part.
+//! [`visit_map_slots`] names the slots that a map is made of; [`salvage_map`] reads what a damaged one still says. All of
+//! them hold one page, one node per level and one sheet in memory, whatever the size of the volume. Compressing, sealing and storing the slots is the caller's part.
 
 pub mod extent;
 mod geometry;
@@ -28,6 +29,8 @@ pub mod node;
 pub mod page;
 
 mod builder;
+mod changes;
+mod collect;
 mod cursor;
 mod difference;
 mod merge;

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! full page   0 | count | lengths | places
-//! patch page  1 | pack of the full page (16) | its slot (2) | spent bytes | count | gaps | lengths | places
+//! patch page  1 | pack of the full page (16) | its slot (2) | spent bytes | changes
 //! ```
 //!
-//! Numbers are varints, `lengths` and `gaps` have `count` of them, `places` are three columns (`columns.rs`). A full
-//! page covers all of its blocks; a patch page covers only the blocks that differ from those of its full page, and each
-//! gap is what lies unchanged before its extent. What can be merged is merged, so equal pages have equal bytes; the
-//! decoder refuses anything else. An all-zero page is not stored: the pointer to it is null.
+//! Numbers are varints, `lengths` has `count` of them, `places` are three columns (`columns.rs`), `changes` the blocks
+//! that differ from those of the full page (`changes.rs`). A full page covers all of its blocks. What can be merged is
+//! merged, so equal pages have equal bytes; the decoder refuses anything else. An all-zero page is not stored: the
+//! pointer to it is null.
+
+use std::borrow::Cow;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{PackId, SlotAddress, SlotNumber};
 use crate::pack::SLOTS_MAX;
 use crate::wire::{Reader, Writer};
 
-use super::columns::{read_places, write_places};
+use super::changes::{ExtentLimits, read_changes, read_extents, write_changes, write_lengths_and_places};
 use super::extent::Place;
 use super::geometry::Geometry;
 
@@ -45,7 +47,7 @@ impl PageExtent {
         PageExtent { start, end: end.min(self.end), place }
     }
 
-    fn joins(&self, next: &PageExtent) -> bool {
+    pub fn joins(&self, next: &PageExtent) -> bool {
         self.end == next.start && self.place.after(u64::from(self.count())) == next.place
     }
 }
@@ -152,6 +154,11 @@ impl Page {
         Page { extents: overlay(&self.extents, changes) }
     }
 
+    /// Like [`Page::patched`], without a copy where nothing changes.
+    pub(crate) fn with(&self, changes: &[PageExtent]) -> Cow<'_, Page> {
+        if changes.is_empty() { Cow::Borrowed(self) } else { Cow::Owned(self.patched(changes)) }
+    }
+
     /// Returns the page as it is stored.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
@@ -181,13 +188,7 @@ impl Patch {
         writer.bytes(self.base.pack.bytes());
         writer.u16(self.base.slot.0);
         writer.varint(self.spent_bytes);
-        writer.varint(self.changes.len() as u64);
-        let mut position = 0;
-        for change in &self.changes {
-            writer.varint(u64::from(change.start - position));
-            position = change.end;
-        }
-        write_lengths_and_places(&mut writer, &self.changes);
+        write_changes(&mut writer, &self.changes);
         writer.into_bytes()
     }
 }
@@ -232,14 +233,9 @@ impl PageBody {
     }
 }
 
-fn write_lengths_and_places(writer: &mut Writer, extents: &[PageExtent]) {
-    extents.iter().for_each(|extent| writer.varint(u64::from(extent.count())));
-    write_places(writer, extents.iter().map(|extent| (extent.place, extent.count())));
-}
-
 fn read_full(geometry: Geometry, reader: &mut Reader<'_>) -> Result<Page> {
     let count = reader.count(geometry.page_blocks as usize)?;
-    let page = Page { extents: read_extents(geometry, reader, count, &[])? };
+    let page = Page { extents: read_extents(reader, count, &[], limits(geometry))? };
     if page.extents.last().is_none_or(|last| last.end != geometry.page_blocks) {
         return Err(reader.error("does not cover all of its blocks"));
     }
@@ -255,44 +251,14 @@ fn read_patch(geometry: Geometry, reader: &mut Reader<'_>) -> Result<Patch> {
         return Err(reader.error("points to a slot that no pack has"));
     }
     let spent_bytes = reader.varint()?;
-    let count = reader.count(geometry.page_blocks as usize)?;
-    if count == 0 {
+    let changes = read_changes(reader, limits(geometry))?;
+    if changes.is_empty() {
         return Err(reader.error("changes nothing"));
     }
-    let gaps = read_numbers(geometry, reader, count)?;
-    Ok(Patch { base, spent_bytes, changes: read_extents(geometry, reader, count, &gaps)? })
+    Ok(Patch { base, spent_bytes, changes })
 }
 
-/// Takes lengths and places of `count` extents with `gaps` before them, or none; refuses what is empty, too long or not
-/// merged.
-fn read_extents(geometry: Geometry, reader: &mut Reader<'_>, count: usize, gaps: &[u32]) -> Result<Vec<PageExtent>> {
-    let lengths = read_numbers(geometry, reader, count)?;
-    let mut extents: Vec<PageExtent> = Vec::with_capacity(count);
-    let mut gaps = gaps.iter().copied().chain(std::iter::repeat(0));
-    let mut next_lengths = lengths.iter().copied();
-    let mut position = 0u32;
-    read_places(reader, &lengths, |place| {
-        // Both at most page_blocks, so this and the next cannot overflow.
-        let start = position + gaps.next().unwrap_or_default();
-        let extent = PageExtent { start, end: start + next_lengths.next().unwrap_or_default(), place };
-        if extent.start >= extent.end || extent.end > geometry.page_blocks {
-            return Err(Error::damaged("a map page has an extent that is empty or too long"));
-        }
-        if extents.last().is_some_and(|last| last.joins(&extent)) {
-            return Err(Error::damaged("a map page has extents that are not merged"));
-        }
-        position = extent.end;
-        extents.push(extent);
-        Ok(())
-    })?;
-    Ok(extents)
-}
-
-fn read_numbers(geometry: Geometry, reader: &mut Reader<'_>, count: usize) -> Result<Vec<u32>> {
-    let mut numbers = Vec::with_capacity(count);
-    for _ in 0..count {
-        let number = reader.count(geometry.page_blocks as usize)?;
-        numbers.push(u32::try_from(number).map_err(|_| reader.error("has a number that is too large"))?);
-    }
-    Ok(numbers)
+fn limits(geometry: Geometry) -> ExtentLimits {
+    let page_blocks = geometry.page_blocks;
+    ExtentLimits { blocks: page_blocks, page_blocks, count: page_blocks as usize }
 }

@@ -9,12 +9,13 @@
 
 use crate::ids::SlotAddress;
 
+use super::changes::covered_blocks;
 use super::geometry::Geometry;
 use super::page::{PageExtent, Patch, overlay};
 use super::path::StoredPage;
 
 /// What a slot costs beside its body: nonce, tag, locator, frame of the compression.
-const SLOT_BYTES: u64 = 48;
+pub(crate) const SLOT_BYTES: u64 = 48;
 
 /// How a changed page gets into the map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,14 @@ pub(crate) enum ChangedPage {
     Write(Vec<u8>),
 }
 
-/// Decides how the page `base` with the extents `set`, which are in order, on top is written.
+/// Says whether `changes` of a page leave most of what is below in use: what they cover is kept in the repository as
+/// long as the page below is, though nobody reads it.
+pub(crate) fn covers_little(geometry: Geometry, changes: &[PageExtent]) -> bool {
+    covered_blocks(changes).saturating_mul(geometry.cover_factor) <= u64::from(geometry.page_blocks)
+}
+
+/// Decides how the page `base` with the extents `set`, which are in order, on top is written; what was collected
+/// in the node counts only as part of `set`.
 ///
 /// Looks at what was set only, and not at every extent of the page, unless all of it has to be written.
 pub(crate) fn change_page(geometry: Geometry, base: &StoredPage, set: &[PageExtent]) -> ChangedPage {
@@ -49,7 +57,8 @@ pub(crate) fn change_page(geometry: Geometry, base: &StoredPage, set: &[PageExte
     let mut patch = Patch { base: full_address, spent_bytes, changes };
     let patch_cost = patch.encode().len() as u64 + SLOT_BYTES;
     patch.spent_bytes = spent_bytes.saturating_add(patch_cost);
-    let is_small = patch_cost.saturating_mul(geometry.patch_factor) <= full_cost;
+    let is_small =
+        patch_cost.saturating_mul(geometry.patch_factor) <= full_cost && covers_little(geometry, &patch.changes);
     let is_worth_it = is_small && patch.spent_bytes < full_cost;
     ChangedPage::Write(if is_worth_it { patch.encode() } else { base.full.patched(&patch.changes).encode() })
 }

@@ -6,7 +6,7 @@ use crate::units::{BlockCount, BlockIndex, BlockRange};
 
 use super::extent::Extent;
 use super::geometry::Geometry;
-use super::path::{load_node, load_page};
+use super::path::{Collected, load_node, load_page, with_sheet};
 use super::{MapReader, MapRoot};
 
 /// A part of a map that may be damaged.
@@ -16,9 +16,9 @@ pub enum MapPart {
     Extent(Extent),
     /// Blocks of which nobody knows where they are.
     Lost {
-        /// All blocks below the page or node.
+        /// All blocks below the page or node, or the node of the sheet.
         blocks: BlockRange,
-        /// The page or node that does not open.
+        /// The page, node or sheet that does not open.
         address: SlotAddress,
         /// What is wrong with it.
         error: Error,
@@ -59,25 +59,32 @@ impl Salvage<'_> {
     /// Goes through a page or a node and what is below; the depth is that of the map, at most four.
     fn subtree(&mut self, level: u8, index: u64, address: SlotAddress) -> Result<()> {
         if level == 0 {
-            return self.page(index, address);
+            return self.page(index, address, Collected::default());
         }
-        match load_node(self.reader, self.geometry, self.blocks.0, level, index, address) {
-            Ok(node) => {
-                let first_child = index * u64::from(self.geometry.node_pointers);
-                let children = (first_child..).zip(node.pointers);
-                for (child, pointer) in children {
-                    if let Some(address) = pointer {
-                        self.subtree(level - 1, child, address)?;
-                    }
-                }
-                Ok(())
+        let node = match load_node(self.reader, self.geometry, self.blocks.0, level, index, address) {
+            Ok(node) => node,
+            Err(error) => return self.lose(level, index, address, error),
+        };
+        // Without its sheet nobody knows which blocks below the node are still where the pages say.
+        let sheet_address = node.changed.sheet.as_ref().map_or(address, |sheet| sheet.address);
+        let loaded = match with_sheet(self.reader, self.geometry, node) {
+            Ok(loaded) => loaded,
+            Err(error) => return self.lose(level, index, sheet_address, error),
+        };
+        let first_child = index * u64::from(self.geometry.node_pointers);
+        for (offset, pointer) in loaded.node.pointers.iter().enumerate() {
+            let child = first_child + offset as u64;
+            match *pointer {
+                Some(address) if level == 1 => self.page(child, address, loaded.collected(self.geometry, offset))?,
+                Some(address) => self.subtree(level - 1, child, address)?,
+                None => {}
             }
-            Err(error) => self.lose(level, index, address, error),
         }
+        Ok(())
     }
 
-    fn page(&mut self, index: u64, address: SlotAddress) -> Result<()> {
-        let loaded = match load_page(self.reader, self.geometry, self.blocks.0, index, address) {
+    fn page(&mut self, index: u64, address: SlotAddress, collected: Collected) -> Result<()> {
+        let loaded = match load_page(self.reader, self.geometry, self.blocks.0, index, address, collected) {
             Ok(loaded) => loaded.into_page(),
             Err(error) => return self.lose(0, index, address, error),
         };

@@ -7,13 +7,14 @@ use crate::units::{BlockCount, BlockIndex, BlockRange};
 
 use super::extent::Extent;
 use super::geometry::Geometry;
-use super::path::{load_node, load_page};
+use super::page::{PageBody, PageExtent};
+use super::path::{full_page_of, load_node, load_sheet, read_page_body};
 use super::{MapReader, MapRoot};
 
 /// Says of a slot of the map whether to look at what is below it.
 type Enter<'a> = dyn FnMut(SlotAddress, SlotKind) -> Result<bool> + 'a;
 
-/// Calls `visit` for each page and node that the map reaches, parents first, the full pages under patches too.
+/// Calls `visit` for each page, node and sheet that the map reaches, parents first, the full pages under patches too.
 ///
 /// If `visit` says false, the slot is not read and nothing below it is visited: it was seen before. A slot that several
 /// maps share is visited for each of them.
@@ -25,9 +26,15 @@ pub fn visit_map_slots(
     visit_map_places(reader, root, visit, &mut |_| Ok(()))
 }
 
-/// Like [`visit_map_slots`]; also calls `place` for each extent of the pages that are read, in order, zero ones too.
+/// Like [`visit_map_slots`]; also calls `place` for each extent that a slot names which is read, zero ones too.
 ///
-/// Extents are not joined across pages. Null subtrees are passed over.
+/// What a slot names follows from the slot alone, and each one is read once: whoever says false for slots that were seen
+/// hears of all places that a set of maps refers to, and reads nothing twice. This is what keeps data in the
+/// repository, and it is more than the versions read: extents of a full page come as they are, even where a patch, a
+/// sheet or a node overrides them, even behind the end of the map, and those of a sheet even for hidden pages. So extents
+/// overlap and come in no order, and none says what the version has there: for that there is
+/// [`MapCursor`](super::MapCursor). Of each page, a patch and the changes in the node cover at most an eighth of the
+/// blocks each; a sheet names at most 65,536 extents.
 pub fn visit_map_places(
     reader: &dyn MapReader,
     root: MapRoot,
@@ -67,6 +74,13 @@ impl Visit<'_> {
             return Ok(());
         }
         let node = load_node(self.reader, self.geometry, self.blocks, level, index, address)?;
+        let node_start = index.saturating_mul(self.geometry.span(level));
+        if let Some(sheet) = &node.changed.sheet
+            && (self.enter)(sheet.address, SlotKind::MapNode)?
+        {
+            self.places(node_start, &load_sheet(self.reader, self.geometry, sheet)?)?;
+        }
+        self.places(node_start, &node.changed.changes)?;
         let first_child = index * u64::from(self.geometry.node_pointers);
         for (child, pointer) in (first_child..).zip(node.pointers) {
             if let Some(address) = pointer {
@@ -80,16 +94,28 @@ impl Visit<'_> {
         if !(self.enter)(address, SlotKind::MapPage)? {
             return Ok(());
         }
-        let loaded = load_page(self.reader, self.geometry, self.blocks, index, address)?;
-        if let Some(patch) = &loaded.patch {
-            (self.enter)(patch.base, SlotKind::MapPage)?;
-        }
-        let page_start = BlockIndex(index * u64::from(self.geometry.page_blocks));
-        for extent in &loaded.into_page().extents {
-            let start = page_start + BlockCount(u64::from(extent.start));
-            let blocks = BlockRange { start, count: BlockCount(u64::from(extent.count())) };
-            let map_end = BlockRange { start: BlockIndex(0), count: BlockCount(self.blocks) };
-            (self.place)(Extent { blocks, place: extent.place }.clip(map_end))?;
+        let page_start = index.saturating_mul(u64::from(self.geometry.page_blocks));
+        let full = match read_page_body(self.reader, self.geometry, address)? {
+            (PageBody::Full(full), _) => full,
+            (PageBody::Patch(patch), _) => {
+                self.places(page_start, &patch.changes)?;
+                if !(self.enter)(patch.base, SlotKind::MapPage)? {
+                    return Ok(());
+                }
+                full_page_of(self.reader, self.geometry, address, &patch)?.0
+            }
+        };
+        self.places(page_start, &full.extents)
+    }
+
+    fn places(&mut self, start: u64, extents: &[PageExtent]) -> Result<()> {
+        // Not cut at the end of this map: a larger map may share the slot and not read it again.
+        for extent in extents {
+            let blocks = BlockRange {
+                start: BlockIndex(start.saturating_add(u64::from(extent.start))),
+                count: BlockCount(u64::from(extent.count())),
+            };
+            (self.place)(Extent { blocks, place: extent.place })?;
         }
         Ok(())
     }

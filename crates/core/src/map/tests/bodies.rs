@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::fixed::assert_golden;
 use crate::map::geometry::Geometry;
-use crate::map::node::{NODE_BODY_BYTES_MAX, Node};
+use crate::map::node::{Changed, NODE_BODY_BYTES_MAX, Node, NodeBody, Sheet, SheetPointer};
 use crate::map::page::{PAGE_BODY_BYTES_MAX, Page, PageBody, PageExtent, Patch};
 
-const TINY: Geometry = Geometry { page_blocks: 4, node_pointers: 3, patch_factor: 1 };
+const TINY: Geometry = Geometry { page_blocks: 4, node_pointers: 3, patch_factor: 1, cover_factor: 1, changes_max: 20 };
 
 fn golden_page() -> Page {
     let mut extents = Vec::new();
@@ -44,7 +44,40 @@ fn golden_node() -> Node {
         let pack = map_pack(u32::try_from(index / 300).unwrap());
         *pointer = Some(SlotAddress { pack, slot: SlotNumber(u16::try_from(index).unwrap()) });
     }
-    Node { level: 2, pointers }
+    Node { level: 2, pointers, changed: Changed::default() }
+}
+
+fn golden_changes() -> Vec<PageExtent> {
+    vec![
+        PageExtent { start: 5, end: 6, place: stored(6, 17) },
+        PageExtent { start: 16_000, end: 16_384, place: stored(6, 18) },
+        // The page ends here, so this is an extent of its own.
+        PageExtent { start: 16_384, end: 16_390, place: stored(6, 402) },
+        PageExtent { start: 40_000, end: 40_001, place: Place::Zero },
+        PageExtent { start: 16_777_215, end: 16_777_216, place: stored(7, 8191) },
+    ]
+}
+
+fn golden_changed_node(sheet: Option<SheetPointer>, changes: Vec<PageExtent>) -> Node {
+    let mut node = Node { level: 1, ..golden_node() };
+    node.changed = Changed { sheet, spent_bytes: 321, changes };
+    node
+}
+
+fn golden_sheet_pointer() -> SheetPointer {
+    let address = SlotAddress { pack: map_pack(6), slot: SlotNumber(500) };
+    SheetPointer { address, hidden: vec![0, 3, 4, 1023] }
+}
+
+fn golden_nodes() -> [(&'static str, NodeBody); 5] {
+    let with_sheet = |changes| NodeBody::Node(golden_changed_node(Some(golden_sheet_pointer()), changes));
+    [
+        ("map_node", NodeBody::Node(golden_node())),
+        ("map_node_changed", NodeBody::Node(golden_changed_node(None, golden_changes()))),
+        ("map_node_sheet_only", with_sheet(Vec::new())),
+        ("map_node_sheet_changed", with_sheet(golden_changes())),
+        ("map_sheet", NodeBody::Sheet(Sheet { changes: golden_changes() })),
+    ]
 }
 
 #[test]
@@ -55,36 +88,55 @@ fn bodies_are_what_they_always_were() {
         assert_golden(name, &page.encode());
         assert_eq!(PageBody::decode(&page.encode()).unwrap(), page);
     }
-    assert_golden("map_node", &golden_node().encode());
-    assert_eq!(Node::decode(&golden_node().encode()).unwrap(), golden_node());
+    for (name, node) in golden_nodes() {
+        assert_golden(name, &node.encode());
+        assert_eq!(NodeBody::decode(&node.encode()).unwrap(), node);
+    }
+}
+
+#[test]
+fn the_format_document_shows_a_changed_node_as_it_is() {
+    let mut pointers = vec![None; 1024];
+    pointers[0] = Some(SlotAddress { pack: PackId::from_bytes([b'M'; 16]), slot: SlotNumber(9) });
+    let place = Place::Stored { pack: PackId::from_bytes([b'P'; 16]), first_slot: SlotNumber(4) };
+    let changes = vec![PageExtent { start: 300, end: 301, place }];
+    let changed = Changed { sheet: None, spent_bytes: 22, changes };
+    let mut symbols = vec![0; 1024];
+    symbols[0] = 2;
+    let expected = [&[1, 1][..], &symbols, &[b'M'; 16], &[0x12, 0x16, 0, 1, 0xac, 2, 1, 2], &[b'P'; 16], &[8]].concat();
+    assert_eq!(Node { level: 1, pointers, changed }.encode(), expected);
 }
 
 #[test]
 fn every_shorter_or_longer_body_is_damaged() {
     let page = golden_page().encode();
     let patch = golden_patch().encode();
-    let node = golden_node().encode();
+    let nodes = golden_nodes().map(|(_, node)| node.encode());
     for length in 0..page.len() {
         assert_eq!(PageBody::decode(&page[..length]).unwrap_err().kind(), ErrorKind::Damaged);
     }
     for length in 0..patch.len() {
         assert_eq!(PageBody::decode(&patch[..length]).unwrap_err().kind(), ErrorKind::Damaged);
     }
-    for length in 0..node.len() {
-        assert_eq!(Node::decode(&node[..length]).unwrap_err().kind(), ErrorKind::Damaged);
+    for mut node in nodes {
+        for length in 0..node.len() {
+            assert_eq!(NodeBody::decode(&node[..length]).unwrap_err().kind(), ErrorKind::Damaged);
+        }
+        node.push(0);
+        assert_eq!(NodeBody::decode(&node).unwrap_err().kind(), ErrorKind::Damaged);
     }
     for mut body in [page, patch] {
         body.push(0);
         assert_eq!(PageBody::decode(&body).unwrap_err().kind(), ErrorKind::Damaged);
     }
     assert_eq!(PageBody::decode(&vec![0; PAGE_BODY_BYTES_MAX + 1]).unwrap_err().kind(), ErrorKind::Damaged);
-    assert_eq!(Node::decode(&vec![0; NODE_BODY_BYTES_MAX + 1]).unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(NodeBody::decode(&vec![0; NODE_BODY_BYTES_MAX + 1]).unwrap_err().kind(), ErrorKind::Damaged);
 }
 
 #[test]
 fn an_unknown_kind_is_unsupported_and_not_damaged() {
     assert_eq!(PageBody::decode(&[2, 0]).unwrap_err().kind(), ErrorKind::Unsupported);
-    assert_eq!(Node::decode(&[1, 0]).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(NodeBody::decode(&[3, 0]).unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
 #[test]
@@ -96,9 +148,18 @@ fn the_largest_bodies_fit() {
     assert!(page.encode().len() <= PAGE_BODY_BYTES_MAX, "{}", page.encode().len());
     assert_eq!(PageBody::decode(&page.encode()).unwrap(), page);
     let pointers = (0..1024).map(|index| Some(SlotAddress { pack: pack(index), slot: SlotNumber(8191) })).collect();
-    let node = Node { level: 4, pointers };
+    let changes = (0..65_536u32)
+        .map(|number| {
+            let start = number * 256 + 255 * (number % 2);
+            PageExtent { start, end: start + 1, place: stored(number, 8191) }
+        })
+        .collect();
+    let address = SlotAddress { pack: pack(0), slot: SlotNumber(8191) };
+    let sheet = Some(SheetPointer { address, hidden: (0..1024).collect() });
+    let changed = Changed { sheet, spent_bytes: u64::MAX, changes };
+    let node = NodeBody::Node(Node { level: 1, pointers, changed });
     assert!(node.encode().len() <= NODE_BODY_BYTES_MAX, "{}", node.encode().len());
-    assert_eq!(Node::decode(&node.encode()).unwrap(), node);
+    assert_eq!(NodeBody::decode(&node.encode()).unwrap(), node);
 }
 
 #[test]
@@ -133,13 +194,32 @@ fn bodies_that_are_never_written_are_damaged() {
         ("missing", body(&[&[0, 1, 0, 1, 2], &pack, &[0]])),
         ("level 0", body(&[&[0, 0, 0, 0, 2], &pack, &[0]])),
         ("level 5", body(&[&[0, 5, 0, 0, 2], &pack, &[0]])),
+        ("changes above nodes", body(&[&[1, 2, 0, 0, 2], &pack, &[0, 0, 0, 1, 0, 1, 1]])),
+        ("changed by nothing", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 0, 0]])),
+        ("neither a sheet nor none", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 2, 1, 0, 1, 1]])),
+        ("too many changes", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 0, 21], &[0; 21], &[1; 21], &[0, 1].repeat(11)])),
+        ("a change behind the end", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 0, 1, 12, 1, 1]])),
+        ("a change over two pages", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 0, 1, 2, 3, 1]])),
+        ("changes not merged", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 0, 2, 1, 0, 1, 1, 1, 1]])),
+        ("a sheet in slot 8192", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 1], &pack, &[0, 32, 0, 0]])),
+        ("hides a page too many", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 1], &pack, &[0, 0, 1, 3, 0]])),
+        ("hides too many pages", body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 1], &pack, &[0, 0, 4, 0, 0, 0, 0, 0]])),
+        ("an empty sheet", body(&[&[2, 0]])),
+        ("a sheet over two pages", body(&[&[2, 1, 2, 3, 1]])),
     ];
     for (what, body) in nodes {
-        assert_eq!(Node::decode_with(TINY, &body).expect_err(what).kind(), ErrorKind::Damaged, "{what}");
+        assert_eq!(NodeBody::decode_with(TINY, &body).expect_err(what).kind(), ErrorKind::Damaged, "{what}");
     }
     assert!(PageBody::decode_with(TINY, &body(&[&[0, 1, 4, 2], &pack, &[0]])).is_ok());
     assert!(PageBody::decode_with(TINY, &body(&[&[1], &pack, &[0, 0, 0, 1, 3, 1, 1]])).is_ok());
-    assert!(Node::decode_with(TINY, &body(&[&[0, 1, 0, 0, 2], &pack, &[0]])).is_ok());
+    for good in [
+        body(&[&[0, 1, 0, 0, 2], &pack, &[0]]),
+        body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 0, 2, 3, 0, 1, 1, 1, 1]]),
+        body(&[&[1, 1, 0, 0, 2], &pack, &[0, 0, 1], &pack, &[0, 0, 1, 2, 0]]),
+        body(&[&[2, 1, 11, 1, 1]]),
+    ] {
+        assert!(NodeBody::decode_with(TINY, &good).is_ok(), "{good:?}");
+    }
 }
 
 fn body() -> impl Strategy<Value = Vec<u8>> {
@@ -158,21 +238,22 @@ proptest! {
             if let Ok(page) = PageBody::decode_with(geometry, &body) {
                 prop_assert_eq!(page.encode(), body.clone());
             }
-            if let Ok(node) = Node::decode_with(geometry, &body) {
+            if let Ok(node) = NodeBody::decode_with(geometry, &body) {
                 prop_assert_eq!(node.encode(), body.clone());
             }
         }
     }
 
     #[test]
-    fn flipped_bits_are_refused_or_exactly_one_page_or_node(which in 0usize..3, at in any::<prop::sample::Index>(), bit in 0u8..8) {
-        let mut body = [golden_page().encode(), golden_patch().encode(), golden_node().encode()][which].clone();
+    fn flipped_bits_are_refused_or_exactly_one_page_or_node(which in 0usize..7, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let nodes = golden_nodes().map(|(_, node)| node.encode());
+        let mut body = [&[golden_page().encode(), golden_patch().encode()], &nodes[..]].concat()[which].clone();
         let at = at.index(body.len());
         body[at] ^= 1 << bit;
         if let Ok(page) = PageBody::decode(&body) {
             prop_assert_eq!(page.encode(), body.clone());
         }
-        if let Ok(node) = Node::decode(&body) {
+        if let Ok(node) = NodeBody::decode(&body) {
             prop_assert_eq!(node.encode(), body);
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of the block map as a whole; a map in memory, and what makes extents quickly.
 
 mod bodies;
+mod collect;
 mod model;
 mod rules;
 mod salvage;

@@ -1,5 +1,7 @@
 //! Maps against a plain vector of places: random maps on top of random maps, of all heights.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,10 +10,11 @@ use crate::map::geometry::Geometry;
 use crate::map::merge::Mergeable;
 use crate::map::visit::visit_with_geometry;
 
-const SHAPES: [Geometry; 3] = [
-    Geometry { page_blocks: 4, node_pointers: 2, patch_factor: 1 },
-    Geometry { page_blocks: 16, node_pointers: 2, patch_factor: 1 },
-    Geometry { page_blocks: 8, node_pointers: 3, patch_factor: 4 },
+const SHAPES: [Geometry; 4] = [
+    Geometry { page_blocks: 4, node_pointers: 2, patch_factor: 1, cover_factor: 1, changes_max: 3 },
+    Geometry { page_blocks: 16, node_pointers: 2, patch_factor: 1, cover_factor: 1, changes_max: 12 },
+    Geometry { page_blocks: 8, node_pointers: 3, patch_factor: 4, cover_factor: 8, changes_max: 8 },
+    Geometry { page_blocks: 16, node_pointers: 4, patch_factor: 1, cover_factor: 2, changes_max: 1000 },
 ];
 
 #[derive(Clone, Debug)]
@@ -100,10 +103,10 @@ fn check_difference(geometry: Geometry, slots: &Slots, left: (MapRoot, &[Place])
     check_equal(position, end);
 }
 
-/// Returns the slots that a map reaches, and checks that its pages hold what the model says.
+/// Returns the slots that a map reaches, and checks that they name all places of the model.
 fn reached(geometry: Geometry, slots: &Slots, root: MapRoot, model: &[Place]) -> Vec<SlotAddress> {
     let mut reached = Vec::new();
-    let mut seen = vec![Place::Zero; model.len()];
+    let mut named = HashSet::new();
     visit_with_geometry(
         geometry,
         slots,
@@ -113,12 +116,14 @@ fn reached(geometry: Geometry, slots: &Slots, root: MapRoot, model: &[Place]) ->
             Ok(true)
         },
         &mut |extent| {
-            set_in_model(&mut seen, extent);
+            named.extend((0..extent.blocks.count.0).map(|block| extent.place.after(block)));
             Ok(())
         },
     )
     .unwrap();
-    assert_eq!(seen, model);
+    assert!(model.iter().all(|place| *place == Place::Zero || named.contains(place)));
+    let distinct: HashSet<_> = reached.iter().collect();
+    assert_eq!(distinct.len(), reached.len(), "a map that has a slot twice");
     reached
 }
 
@@ -126,6 +131,7 @@ fn run(geometry: Geometry, steps: &[Step]) {
     let slots = Slots::new(7);
     let mut writer = slots.clone();
     let mut base: Option<(MapRoot, Vec<Place>)> = None;
+    let mut all: Vec<(MapRoot, Vec<Place>)> = Vec::new();
     for step in steps {
         let blocks = geometry.blocks_max() * step.size / 1000;
         let mut model = base.as_ref().map(|(_, model)| model.clone()).unwrap_or_default();
@@ -165,13 +171,33 @@ fn run(geometry: Geometry, steps: &[Step]) {
             check_difference(geometry, &slots, (*base_root, base_model), (root, &model));
             check_difference(geometry, &slots, (root, &model), (*base_root, base_model));
         }
+        all.push((root, model.clone()));
         base = Some((root, model));
     }
+    check_references(geometry, &slots, &all);
     if let Some((root, model)) = base {
         let kept = reached(geometry, &slots, root, &model);
         slots.retain(|address| kept.contains(&address));
         assert_eq!(read_all(geometry, &slots, root), model, "what is not reached is not needed");
     }
+}
+
+/// Goes through all maps as cleanup does: each slot is read once, whichever map has it first, and everything that any of
+/// the maps holds is named.
+fn check_references(geometry: Geometry, slots: &Slots, maps: &[(MapRoot, Vec<Place>)]) {
+    let reads = slots.reads();
+    let mut seen = HashSet::new();
+    let mut named = HashSet::new();
+    for (root, _) in maps {
+        visit_with_geometry(geometry, slots, *root, &mut |address, _| Ok(seen.insert(address)), &mut |extent| {
+            named.extend((0..extent.blocks.count.0).map(|block| extent.place.after(block)));
+            Ok(())
+        })
+        .unwrap();
+    }
+    assert_eq!(slots.reads() - reads, seen.len());
+    let is_named = |place: &Place| *place == Place::Zero || named.contains(place);
+    assert!(maps.iter().all(|(_, model)| model.iter().all(is_named)), "cleanup would delete what a version needs");
 }
 
 fn check_unchanged_writes_nothing(geometry: Geometry, slots: &Slots, root: MapRoot, model: &[Place]) {
@@ -185,6 +211,37 @@ fn check_unchanged_writes_nothing(geometry: Geometry, slots: &Slots, root: MapRo
     }
     assert_eq!(builder.finish(slots, &mut writer).unwrap(), root);
     assert_eq!(slots.writes(), writes);
+}
+
+/// Pages that are large beside a few lone changes, so that nodes collect them for long.
+const COLLECTING: Geometry =
+    Geometry { page_blocks: 64, node_pointers: 3, patch_factor: 2, cover_factor: 4, changes_max: 30 };
+
+fn fragmented_step() -> Step {
+    let change = |block: u32| Change { gap: 0, count: 1, place: stored(block % 7, u16::try_from(block).unwrap()) };
+    Step { size: 100, changes: (0..518).map(change).collect(), checkpoint_after: usize::MAX }
+}
+
+/// One to three lone changes, often of the same few blocks; seldom another size.
+fn lone_step() -> impl Strategy<Value = Step> {
+    let gap = prop_oneof![2 => Just(7u64), 2 => Just(60u64), 1 => 0u64..400];
+    let change = (gap, 0u64..3, place()).prop_map(|(gap, count, place)| Change { gap, count, place });
+    let size = prop_oneof![20 => Just(100u64), 1 => 0u64..110];
+    (size, prop::collection::vec(change, 1..4), 0usize..9).prop_map(|(size, changes, checkpoint_after)| Step {
+        size,
+        changes,
+        checkpoint_after,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn maps_hold_many_small_changes(steps in prop::collection::vec(lone_step(), 20..60)) {
+        let steps: Vec<Step> = std::iter::once(fragmented_step()).chain(steps).collect();
+        run(COLLECTING, &steps);
+    }
 }
 
 proptest! {

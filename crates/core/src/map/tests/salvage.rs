@@ -5,7 +5,8 @@ use crate::map::geometry::Geometry;
 use crate::map::salvage::salvage_with_geometry;
 use crate::map::visit::visit_with_geometry;
 
-const SMALL: Geometry = Geometry { page_blocks: 8, node_pointers: 4, patch_factor: 4 };
+const SMALL: Geometry =
+    Geometry { page_blocks: 8, node_pointers: 4, patch_factor: 4, cover_factor: 1, changes_max: 20 };
 
 /// A map of 70 blocks: three levels of nodes above nine pages, the last one short.
 fn map(slots: &mut Slots) -> MapRoot {
