@@ -1,10 +1,11 @@
 //! Walks breadth first through every state that a model can reach.
 //!
-//! Of a state that was seen only 64 bits are kept, and those of the state before it. Two states of the same 64 bits would
-//! be taken for one; among a hundred million states the odds that it happens at all are 1 to 4,000. The first broken promise ends the walk;
-//! its way is found again from the kept bits and is as short as any.
+//! Of a state that was seen only 64 bits are kept, and those of the state before it. Two states of the same 64 bits
+//! would be taken for one; among a hundred million states the odds that it happens at all are 1 to 4,000. The first
+//! broken promise ends the walk; its way is found again from the kept bits and is as short as any.
 //!
-//! An actor that crashes is one that never moves again. As every interleaving is walked, so is the one where it never does.
+//! An actor that crashes is one that never moves again. As every interleaving is walked, so is the one where it does
+//! not. A model that is too large for that can be wandered through at random.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -160,6 +161,46 @@ pub fn walk<M: Model>(model: &M, states_max: usize) -> Outcome {
     outcome
 }
 
+/// Wanders `walks` times through a model that has too many states to see them all, by steps that `seed` chooses.
+///
+/// Each walk ends where no step is possible, or after `steps_max` steps. `states` of the outcome counts those that were
+/// looked at.
+pub fn wander<M: Model>(model: &M, seed: u64, walks: usize, steps_max: usize) -> Outcome {
+    let mut outcome = Outcome { states: 0, steps: 0, depth: 0, is_complete: false, counterexample: None };
+    let mut chance = seed;
+    let mut steps = Vec::new();
+    for _ in 0..walks {
+        let mut way = Vec::new();
+        let beginnings = model.beginnings();
+        let Some(mut state) = pick(&mut chance, beginnings) else { break };
+        while way.len() < steps_max {
+            model.steps(&state, &mut steps);
+            let Some((step, after)) = pick(&mut chance, std::mem::take(&mut steps)) else { break };
+            way.push(step);
+            outcome.states += 1;
+            outcome.depth = outcome.depth.max(way.len());
+            if let Some(broken) = model.broken_step(&state, &after).or_else(|| model.broken_state(&after)) {
+                let steps = way.iter().map(ToString::to_string).collect();
+                outcome.counterexample = Some(Counterexample { broken, steps });
+                return outcome;
+            }
+            state = after;
+        }
+        outcome.steps += way.len();
+    }
+    outcome
+}
+
+/// Takes one of `choices`, by the next number of a splitmix64 sequence.
+fn pick<T>(chance: &mut u64, mut choices: Vec<T>) -> Option<T> {
+    *chance = chance.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mixed = (*chance ^ (*chance >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    let count = u64::try_from(choices.len()).ok().filter(|count| *count > 0)?;
+    let chosen = usize::try_from((mixed ^ (mixed >> 31)) % count).ok()?;
+    Some(choices.swap_remove(chosen))
+}
+
 fn print_of<M: Model>(model: &M, state: &M::State) -> Print {
     let mut gathered = Gathered { bytes: [0; 256], length: 0, hasher: DefaultHasher::new() };
     model.canonical(state).hash(&mut gathered);
@@ -195,7 +236,8 @@ impl Hasher for Gathered {
     }
 }
 
-/// The steps from a beginning to the state of `before` and on to that of `last`, found by going the kept prints once more.
+/// The steps from a beginning to the state of `before` and on to that of `last`, found by going the kept prints once
+/// more.
 fn way_to<M: Model>(model: &M, seen: &Seen, before: Print, last: Print) -> Vec<String> {
     let mut prints = vec![last, before];
     let mut at = before;
@@ -270,6 +312,14 @@ mod tests {
         let counterexample = outcome.counterexample.expect("two counters must collide");
         assert_eq!(counterexample.broken, "an increment is lost");
         assert_eq!(counterexample.steps, ["0 reads", "1 reads", "0 writes", "1 writes"]);
+    }
+
+    #[test]
+    fn who_wanders_long_enough_finds_it_too() {
+        let outcome = wander(&Counters, 1, 100, 10);
+        let counterexample = outcome.counterexample.expect("two counters must collide");
+        assert_eq!(counterexample.broken, "an increment is lost");
+        assert_eq!(counterexample.steps.len(), 4);
     }
 
     #[test]
