@@ -142,7 +142,8 @@ impl From<Error> for Failure {
 fn hint_of_kind(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::WrongKey => Some("`backy2 config show` says which passphrase or key file is in use"),
-        ErrorKind::Busy | ErrorKind::Unavailable => Some("is the store mounted and reachable? then try again"),
+        ErrorKind::Busy => Some("somebody else is at work on it; `backy2 leases` lists the jobs"),
+        ErrorKind::Unavailable => Some("is the store mounted and reachable? then try again"),
         ErrorKind::PermissionDenied => Some("run it as a user who may; or is it mounted read-only?"),
         ErrorKind::SourceChanged => Some("nothing was published; back up a snapshot, which does not change"),
         _ => None,

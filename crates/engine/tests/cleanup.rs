@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use backy_core::ErrorKind;
 use backy_core::cancel::Cancel;
+use backy_core::map::visit_map_slots;
 use backy_core::names;
+use backy_core::pack::SlotKind;
 use backy_core::records::lease::JobKind;
 use backy_core::records::manifest::Manifest;
+use backy_device::Target;
 use backy_engine::cleanup::{self, CleanupReport, CleanupRequest};
 use backy_engine::progress::Progress;
 use backy_engine::remove::{self, RemoveRequest};
@@ -309,4 +312,33 @@ fn a_log_that_has_grown_long_is_put_together_and_forgets_nothing() {
         let version = host.backup(&device, "a").manifest;
         assert_eq!(host.restore(&version).0, all_bytes(&device));
     }
+}
+
+/// A version whose job had lost its lease shares its map with a good one. A part of the map is damaged, so the void one is
+/// taken as far as it goes. What was seen on that way must not count as seen for the good one: below it nothing was marked.
+#[test]
+fn what_a_void_version_shares_with_a_good_one_is_looked_at_again() {
+    let environment = seeded(12);
+    let inner = Arc::new(new_store(&environment));
+    let store = FaultyStore::new(inner.clone());
+    let host = living(Host::new(Arc::new(store.clone()), environment));
+    let page_bytes = (BLOCK * 16_384) as u64;
+    let device = MemoryDevice::new(3 * page_bytes);
+    for page in 0..3 {
+        device.write_at(page * page_bytes, &noise(page, 20 * BLOCK)).unwrap();
+    }
+    let void = host.backup(&device, "a").manifest;
+    let good = host.backup(&device, "a").manifest;
+    assert_eq!(void.map, good.map);
+    host.repository.revoke_lease(void.lease, "test").unwrap();
+    let mut pages = Vec::new();
+    visit_map_slots(&host.repository, good.map, &mut |address, kind| {
+        pages.extend((kind == SlotKind::MapPage).then_some(address));
+        Ok(true)
+    })
+    .unwrap();
+    support::damage_slot(&store, &host.repository, pages[1]);
+    let before = pack_bytes(&inner);
+    assert_eq!(try_clean(&host, &everything()).unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(pack_bytes(&inner), before);
 }

@@ -177,16 +177,17 @@ impl<'a> Assembler<'a> {
 
     /// A version whose job lost its lease while it was published is void, unless it passes a recheck.
     fn save_void(&self, manifest: &Manifest) -> Result<()> {
-        let Err(error) = self.lease.refuse_revoked() else { return Ok(()) };
-        if error.kind() != ErrorKind::Unavailable {
-            return Err(error);
+        if !self.lease.is_revoked()? {
+            return Ok(());
         }
         match self.repository.recheck(manifest.uid, manifest, self.lease.id())? {
             RecheckOutcome::Passed => Ok(()),
             RecheckOutcome::Failed => {
-                let uid = manifest.uid;
-                Err(error
-                    .context(format!("some blocks of version {uid} were deleted while it was written; continue it")))
+                let problem = format!(
+                    "the lease of this job was revoked, and blocks of version {} were condemned; continue it to store them again",
+                    manifest.uid
+                );
+                Err(Error::new(ErrorKind::Busy, problem))
             }
         }
     }

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use backy_core::cancel::Cancel;
-use backy_core::ids::VersionUid;
+use backy_core::ids::{LeaseId, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::map::{MapPart, MapRoot, salvage_map};
 use backy_core::names::{self, VersionObject};
@@ -60,7 +60,7 @@ pub(super) struct Marked {
 /// Slots, and what they follow from.
 #[derive(Default)]
 pub(super) struct MarkedSlots {
-    roots: Vec<MapRoot>,
+    roots: Vec<Root>,
     pub slots: SlotSets,
     seen: SlotSets,
 }
@@ -127,45 +127,74 @@ fn attempt(
     if let Some((uid, error)) = wanted.unreadable.into_iter().next() {
         return Err(error.context(format!("version {uid} cannot be read, so nothing may be deleted")));
     }
-    let reader = ReadAhead::new(repository)?;
+    let mut walk = Walk { repository, reader: ReadAhead::new(repository)?, versions: &marked.versions, cancel };
     marked.manifests = wanted.manifests;
-    marked.wanted = if wanted_before.roots == wanted.roots {
-        std::mem::take(wanted_before)
-    } else {
-        MarkedSlots { roots: wanted.roots, ..MarkedSlots::default() }
-    };
-    if marked.wanted.slots.is_empty() {
-        let void = void_versions(repository, &marked.versions, &marked.manifests)?;
+    marked.wanted = std::mem::take(wanted_before);
+    if marked.wanted.roots != wanted.roots {
+        marked.wanted = MarkedSlots { roots: wanted.roots, ..MarkedSlots::default() };
         let MarkedSlots { roots, slots, seen } = &mut marked.wanted;
-        for (uid, root) in wanted.owners.iter().zip(roots.iter()) {
-            cancel.check()?;
-            match collect_slots(&reader, *root, &SlotSets::default(), slots, seen) {
-                Err(error) if is_about_content(&error) && has_changed(repository, &marked.versions)? => {
-                    return Ok(None);
-                }
-                Err(error) if is_about_content(&error) && void.contains(uid) => {
-                    collect_readable(repository, *root, slots)?;
-                }
-                collected => {
-                    collected.context(|| format!("version {uid} cannot be read, so nothing may be deleted"))?;
-                }
+        let lost = walk.all(roots, &SlotSets::default(), slots, seen)?;
+        match lost.map(|lost| lost.into_iter().next()) {
+            None => return Ok(None),
+            Some(None) => {}
+            Some(Some((uid, error))) => {
+                return Err(error.context(format!("version {uid} cannot be read, so nothing may be deleted")));
             }
         }
     }
     let Some(leaving) = read_roots(repository, &leaving, cancel)? else { return Ok(None) };
+    marked.leaving.roots = leaving.roots;
+    let MarkedSlots { roots, slots, seen } = &mut marked.leaving;
+    let Some(lost) = walk.all(roots, &marked.wanted.seen, slots, seen)? else { return Ok(None) };
     marked.unreadable = leaving.unreadable;
-    for (uid, root) in leaving.owners.iter().zip(&leaving.roots) {
-        cancel.check()?;
-        let MarkedSlots { slots, seen, .. } = &mut marked.leaving;
-        match collect_slots(&reader, *root, &marked.wanted.seen, slots, seen) {
-            Err(error) if is_about_content(&error) && has_changed(repository, &marked.versions)? => return Ok(None),
-            Err(error) if is_about_content(&error) => {
-                marked.unreadable.insert(*uid, error);
-            }
-            collected => collected?,
-        }
-    }
+    marked.unreadable.extend(lost);
     Ok(Some(marked))
+}
+
+/// Goes through maps.
+struct Walk<'a> {
+    repository: &'a Repository,
+    reader: ReadAhead<'a>,
+    versions: &'a BTreeMap<VersionUid, VersionObjects>,
+    cancel: &'a Cancel,
+}
+
+impl Walk<'_> {
+    /// Collects the slots of all maps; returns the versions whose maps cannot be read, or none if versions have come or
+    /// gone meanwhile.
+    fn all(
+        &mut self,
+        roots: &[Root],
+        seen_before: &SlotSets,
+        slots: &mut SlotSets,
+        seen: &mut SlotSets,
+    ) -> Result<Option<BTreeMap<VersionUid, Error>>> {
+        let mut lost = BTreeMap::new();
+        for root in roots {
+            self.cancel.check()?;
+            match collect_slots(&self.reader, root.map, seen_before, slots, seen) {
+                Err(error) if is_about_content(&error) => {
+                    // What lies below parts that were seen on this way is not marked: others must look again.
+                    *seen = SlotSets::default();
+                    if list_versions(self.repository)? != *self.versions {
+                        return Ok(None);
+                    }
+                    if self.is_void(root)? {
+                        collect_readable(self.repository, root.map, slots)?;
+                    } else {
+                        lost.insert(root.uid, error);
+                    }
+                }
+                collected => collected?,
+            }
+        }
+        Ok(Some(lost))
+    }
+
+    fn is_void(&self, root: &Root) -> Result<bool> {
+        let is_checked = self.versions.get(&root.uid).is_some_and(|objects| objects.is_checked);
+        Ok((root.is_checkpoint || !is_checked) && self.repository.is_revoked(root.lease)?)
+    }
 }
 
 /// Returns the versions that were published by a job that had lost its lease, and have not passed a recheck.
@@ -192,11 +221,6 @@ fn collect_readable(repository: &Repository, map: MapRoot, slots: &mut SlotSets)
     })
 }
 
-/// Says whether versions have come or gone since they were listed.
-fn has_changed(repository: &Repository, listed: &BTreeMap<VersionUid, VersionObjects>) -> Result<bool> {
-    Ok(list_versions(repository)? != *listed)
-}
-
 /// Lists all versions with their objects.
 pub(super) fn list_versions(repository: &Repository) -> Result<BTreeMap<VersionUid, VersionObjects>> {
     let mut versions: BTreeMap<VersionUid, VersionObjects> = BTreeMap::new();
@@ -215,18 +239,29 @@ pub(super) fn list_versions(repository: &Repository) -> Result<BTreeMap<VersionU
     Ok(versions)
 }
 
+/// Where the maps of some versions begin.
 #[derive(Default)]
 struct Roots {
-    owners: Vec<VersionUid>,
-    roots: Vec<MapRoot>,
+    roots: Vec<Root>,
     manifests: BTreeMap<VersionUid, Manifest>,
     unreadable: BTreeMap<VersionUid, Error>,
+}
+
+/// A map, and who wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Root {
+    uid: VersionUid,
+    map: MapRoot,
+    /// The job; if it had lost its lease, parts of the map may be gone.
+    lease: LeaseId,
+    /// The recheck that a void version passed speaks for its manifest alone.
+    is_checkpoint: bool,
 }
 
 /// What one version says: its manifest, or its checkpoints, which count only while there is no manifest.
 enum Said {
     Manifest(Box<Manifest>),
-    Checkpoints(Vec<MapRoot>),
+    Checkpoints(Vec<Root>),
     Gone,
 }
 
@@ -257,14 +292,11 @@ fn read_roots(
         match said {
             Ok(Said::Gone) => return Ok(None),
             Ok(Said::Manifest(manifest)) => {
-                roots.owners.push(uid);
-                roots.roots.push(manifest.map);
+                let Manifest { map, lease, .. } = *manifest;
+                roots.roots.push(Root { uid, map, lease, is_checkpoint: false });
                 roots.manifests.insert(uid, *manifest);
             }
-            Ok(Said::Checkpoints(maps)) => {
-                roots.owners.extend(maps.iter().map(|_| uid));
-                roots.roots.extend(maps);
-            }
+            Ok(Said::Checkpoints(checkpoints)) => roots.roots.extend(checkpoints),
             Err(error) => {
                 roots.unreadable.insert(uid, error);
             }
@@ -287,7 +319,8 @@ fn read_version(repository: &Repository, uid: VersionUid, objects: &VersionObjec
         let checkpoint = if_found(repository.read_cached_record::<Checkpoint>(RecordKind::Checkpoint, &name))?;
         let Some(checkpoint) = checkpoint else { return Ok(Said::Gone) };
         crate::repository::versions::check_checkpoint(uid, &name, &checkpoint)?;
-        maps.push(checkpoint.version.map);
+        let Manifest { map, lease, .. } = checkpoint.version;
+        maps.push(Root { uid, map, lease, is_checkpoint: true });
     }
     Ok(Said::Checkpoints(maps))
 }

@@ -271,9 +271,14 @@ impl Lease {
         if self.shared.is_lost.load(Ordering::SeqCst) { Err(lost(self.shared.id)) } else { Ok(()) }
     }
 
+    /// Asks the store whether the lease was revoked.
+    pub(crate) fn is_revoked(&self) -> Result<bool> {
+        is_revoked(self.shared.store.as_ref(), self.shared.id)
+    }
+
     /// Asks the store whether the lease was revoked, and fails if so.
     pub(crate) fn refuse_revoked(&self) -> Result<()> {
-        if is_revoked(self.shared.store.as_ref(), self.shared.id)? { Err(lost(self.shared.id)) } else { Ok(()) }
+        if self.is_revoked()? { Err(lost(self.shared.id)) } else { Ok(()) }
     }
 }
 
@@ -348,7 +353,7 @@ fn lost(id: LeaseId) -> Error {
     let message = format!(
         "the lease {id} of this job was revoked: another host has not heard of it for too long, or was told to give it up"
     );
-    Error::new(ErrorKind::Unavailable, message)
+    Error::new(ErrorKind::Busy, message)
 }
 
 /// Says whether a job that only reads goes on without its lease: a store that is full or read-only still restores.
