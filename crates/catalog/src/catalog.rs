@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use backy_core::codec::fingerprint::Fingerprint;
+use backy_core::environment::Timestamp;
 use backy_core::ids::{EncryptionVersion, PackId, RecordId, RepositoryId, SlotAddress, SlotNumber};
 use backy_core::names::ObjectName;
 use backy_core::slots::SlotSets;
@@ -176,6 +177,18 @@ impl Catalog {
     /// Forgets a pack that is gone from the store, and all its slots for ever.
     pub fn forget_pack(&self, id: PackId) -> Result<()> {
         self.forget(|memory| memory.forgotten.missing_pack(id).into_iter().collect(), Some(id))
+    }
+
+    /// Returns when each of `packs` was last verified as a whole; none: never, as far as is known.
+    pub fn verified(&self, packs: &[PackId]) -> Result<Vec<Option<Timestamp>>> {
+        self.with_state(|state| packs.iter().map(|&pack| rows::verified(&state.connection, pack)).collect())
+    }
+
+    /// Notes that `packs` were verified as a whole at `moment`; a later moment that is known stays.
+    pub fn set_verified(&self, packs: &[PackId], moment: Timestamp) -> Result<()> {
+        self.in_transaction("write to the catalog what was verified", |connection| {
+            packs.iter().try_for_each(|&pack| rows::set_verified(connection, pack, moment))
+        })
     }
 
     /// Returns what was noted under `key`; the promise of [`Catalog::object`] holds.

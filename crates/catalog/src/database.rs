@@ -17,7 +17,8 @@ const APPLICATION_ID: i64 = 0x626b_7932;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What brings a database from one version to the next; the number of the version is the position after it.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE repository(id BLOB NOT NULL, flushed_through INTEGER NOT NULL);
     CREATE TABLE objects(name TEXT NOT NULL PRIMARY KEY, body BLOB NOT NULL);
     CREATE TABLE packs(
@@ -43,7 +44,11 @@ const MIGRATIONS: &[&str] = &["
         id INTEGER PRIMARY KEY, run INTEGER NOT NULL, key_count INTEGER NOT NULL, full_key_count INTEGER NOT NULL,
         checksum BLOB NOT NULL
     );
-"];
+",
+    "
+    CREATE TABLE verified(pack BLOB NOT NULL PRIMARY KEY, moment INTEGER NOT NULL) WITHOUT ROWID;
+",
+];
 
 /// Opens the database, makes it if it is not there, and brings it to this program's version.
 ///
@@ -101,7 +106,7 @@ fn check(connection: &Connection, repository: RepositoryId) -> Result<()> {
     if stored != repository.bytes() {
         return Err(Error::damaged("the catalog is of another repository"));
     }
-    for table in ["objects", "packs", "facts", "seen_index", "jobs", "segment_numbers"] {
+    for table in ["objects", "packs", "facts", "seen_index", "jobs", "segment_numbers", "verified"] {
         let statement = format!("SELECT count(*) FROM (SELECT * FROM {table} LIMIT 1)");
         connection.query_row(&statement, [], |_| Ok(())).map_err(failed(doing))?;
     }

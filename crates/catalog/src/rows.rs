@@ -119,8 +119,28 @@ pub(crate) fn remember_pack(connection: &Connection, pack: &PackFact) -> Result<
 }
 
 pub(crate) fn forget_pack(connection: &Connection, id: PackId) -> Result<()> {
-    let write = || connection.prepare_cached("DELETE FROM packs WHERE id = ?1")?.execute([id.bytes()]);
+    let write = || {
+        connection.prepare_cached("DELETE FROM verified WHERE pack = ?1")?.execute([id.bytes()])?;
+        connection.prepare_cached("DELETE FROM packs WHERE id = ?1")?.execute([id.bytes()])
+    };
     write().map(drop).map_err(failed("remove a pack from the catalog"))
+}
+
+pub(crate) fn verified(connection: &Connection, id: PackId) -> Result<Option<Timestamp>> {
+    let query = || {
+        let mut statement = connection.prepare_cached("SELECT moment FROM verified WHERE pack = ?1")?;
+        statement.query_row([id.bytes()], |row| row.get::<_, i64>(0)).optional()
+    };
+    let moment = query().map_err(failed("read from the catalog when a pack was verified"))?;
+    moment.map(|moment| number_of(moment).map(|milliseconds| Timestamp { milliseconds })).transpose()
+}
+
+pub(crate) fn set_verified(connection: &Connection, id: PackId, moment: Timestamp) -> Result<()> {
+    let sql = "INSERT INTO verified(pack, moment) VALUES (?1, ?2)
+        ON CONFLICT(pack) DO UPDATE SET moment = max(moment, excluded.moment)";
+    let moment = row_number(moment.milliseconds)?;
+    let write = || connection.prepare_cached(sql)?.execute(params![id.bytes(), moment]);
+    write().map(drop).map_err(failed("write to the catalog when a pack was verified"))
 }
 
 pub(crate) fn fact(connection: &Connection, key: &str) -> Result<Option<String>> {

@@ -326,6 +326,29 @@ fn small_things_are_kept_and_forgotten() {
 }
 
 #[test]
+fn when_packs_were_verified_is_kept_until_they_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let moment = |milliseconds| Timestamp { milliseconds };
+    let packs = [1, 2, 3].map(|pack| PackId::from_bytes([pack; 16]));
+    {
+        let (one, other) = (open(folder.path()), open(folder.path()));
+        one.set_verified(&packs[..2], moment(5)).unwrap();
+        other.set_verified(&packs[1..2], moment(4)).unwrap();
+        assert_eq!(other.verified(&packs).unwrap(), [Some(moment(5)), Some(moment(5)), None]);
+        one.remember_packs(&[PackFact { name: PackName { id: packs[0], ..pack_fact(1).name }, ..pack_fact(1) }])
+            .unwrap();
+        one.forget_pack(packs[1]).unwrap();
+        assert_eq!(one.verified(&packs).unwrap(), [Some(moment(5)), None, None]);
+    }
+    // A catalog of a program that did not keep it is taken over as it is.
+    sql(&folder.path().join("catalog.sqlite"), "DROP TABLE verified; PRAGMA user_version = 1");
+    let catalog = open(folder.path());
+    assert_eq!(catalog.report().rebuilt, None);
+    assert_eq!(catalog.verified(&packs).unwrap(), [None, None, None]);
+    assert!(catalog.pack(packs[0]).unwrap().is_some());
+}
+
+#[test]
 fn what_a_known_object_forbids_is_in_effect_when_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (open(folder.path()), open(folder.path()));
