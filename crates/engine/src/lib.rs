@@ -5,6 +5,7 @@
 //!  backup        source  -> new version
 //!  restore       version -> target
 //!  cleanup       what no version needs -> free space
+//!  scrub         versions -> damage, healed if a source is there
 //!  list remove label statistics key       the short jobs
 //!  settings progress                      what the front door turns and watches
 //! ```
@@ -21,6 +22,7 @@ pub mod progress;
 pub mod remove;
 pub mod repository;
 pub mod restore;
+pub mod scrub;
 pub mod settings;
 
 pub use repository::Repository;

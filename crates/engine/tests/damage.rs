@@ -71,24 +71,31 @@ impl World {
         assert!(restored == expected, "other blocks are not right");
     }
 
-    /// Checks that the version is known to be bad, and that backups with and without hints heal it, on any host.
-    fn check_healing(&self, version: &Manifest, bytes: &[u8]) {
+    /// Checks that the version is known to be bad, and that backups with and without hints make good ones, on any host. The
+    /// version itself is healed if the pack tells what its damaged slots were: `becomes` says so.
+    fn check_healing(&self, version: &Manifest, bytes: &[u8], becomes: VersionState) {
         assert_eq!(state_of(&self.host.repository, version), VersionState::Invalid);
         assert!(!objects(&self.store, names::DAMAGE).is_empty());
         let source = MemoryDevice::with_bytes(bytes);
         for host in [&self.host, &self.new_host()] {
             let wanted = [
+                BackupRequest { continued: Some(spec(version)), ..request(&source, "vm") },
                 hinted_request(&source, "vm", version, Vec::new()),
                 request(&source, "vm"),
-                BackupRequest { continued: Some(spec(version)), ..request(&source, "vm") },
             ];
             for wanted in wanted {
+                if wanted.continued.is_some() && state_of(&host.repository, version) == VersionState::Valid {
+                    continue;
+                }
                 let report = host.try_backup(&wanted).unwrap();
                 assert_eq!(state_of(&host.repository, &report.manifest), VersionState::Valid);
                 self.check_lost(&self.new_host(), &report.manifest, bytes, &[]);
+                assert_eq!(state_of(&host.repository, version), becomes);
             }
         }
-        assert_eq!(state_of(&self.host.repository, version), VersionState::Invalid, "what is damaged stays so");
+        if becomes == VersionState::Valid {
+            self.check_lost(&self.new_host(), version, bytes, &[]);
+        }
     }
 }
 
@@ -111,7 +118,7 @@ fn one_bad_slot_loses_its_blocks_and_no_others() {
         assert_eq!(state_of(&world.host.repository, &first), VersionState::Valid, "nobody knows yet");
         world.check_lost(&world.new_host(), &first, &bytes, &lost);
         world.check_lost(&world.host, &first, &bytes, &lost);
-        world.check_healing(&first, &bytes);
+        world.check_healing(&first, &bytes, VersionState::Valid);
     }
 }
 
@@ -135,7 +142,7 @@ fn a_version_that_took_over_a_slot_before_it_was_known_to_be_bad_becomes_invalid
     world.store.put(&names[0], &record).unwrap();
     world.check_lost(&world.host, &third, &bytes, &[7]);
     assert_eq!(state_of(&world.host.repository, &third), VersionState::Invalid);
-    world.check_healing(&third, &bytes);
+    world.check_healing(&third, &bytes, VersionState::Valid);
 }
 
 #[test]
@@ -152,6 +159,9 @@ fn a_damaged_slot_is_never_found_by_deduplication() {
             let report = host.backup(&MemoryDevice::with_bytes(&bytes), name).manifest;
             assert_ne!(slot_of(&host.repository, &report, 31).unwrap(), bad);
             assert!(report.statistics.deduplicated_bytes >= 90 * BLOCK as u64, "{:?}", report.statistics);
+            // The backup has healed it: once more.
+            damage_slot(&world.store, &world.host.repository, bad);
+            world.check_lost(&world.host, &first, &bytes, &[31]);
         }
     }
 }
@@ -194,7 +204,7 @@ fn a_pack_that_is_truncated_missing_or_swapped_loses_its_blocks_and_no_others() 
         world.check_lost(&world.host, &second, &bytes, &lost);
         let (_, all) = world.restore(&world.new_host(), &first);
         assert_eq!(all, (0..100).collect::<Vec<u64>>(), "{how}: its map was in that pack");
-        world.check_healing(&second, &bytes);
+        world.check_healing(&second, &bytes, VersionState::Invalid);
     }
 }
 
@@ -255,7 +265,7 @@ fn a_bad_map_page_loses_the_blocks_below_it_and_no_others() {
     let lost: Vec<u64> = (16_384..16_484).collect();
     world.check_lost(&world.new_host(), &version, &bytes, &lost);
     world.check_lost(&world.host, &version, &bytes, &lost);
-    world.check_healing(&version, &bytes);
+    world.check_healing(&version, &bytes, VersionState::Invalid);
     damage_slot(&world.store, &world.host.repository, pages[0]);
     world.check_lost(&world.new_host(), &version, &bytes, &(0..16_484).collect::<Vec<u64>>());
 }
@@ -271,7 +281,7 @@ fn a_bad_map_node_loses_the_blocks_below_it() {
     damage_slot(&world.store, &world.host.repository, nodes[0]);
     let lost: Vec<u64> = (0..version.map.blocks.0).collect();
     world.check_lost(&world.new_host(), &version, &bytes, &lost);
-    world.check_healing(&version, &bytes);
+    world.check_healing(&version, &bytes, VersionState::Invalid);
 }
 
 #[test]
@@ -397,7 +407,7 @@ fn records_of_damage_and_of_the_index_that_are_damaged_stop_nothing() {
         }
         let host = world.new_host();
         world.check_lost(&host, &version, &bytes, &[3]);
-        world.check_healing(&version, &bytes);
+        world.check_healing(&version, &bytes, VersionState::Valid);
     }
 }
 

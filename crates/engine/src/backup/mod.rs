@@ -4,7 +4,7 @@
 //!  prepare     the base, or the version to continue; the draft of the manifest
 //!  plan        hints + base + damage -> what to read; audit: are the hints true?
 //!  readers     pieces of the source, with holes left out               reader, chunks
-//!  workers     zero? known? else compress                              worker, deduplicator
+//!  workers     zero? known? else compress; what heals damaged slots    worker, deduplicator, healer
 //!  packer      order of the volume; seal into packs                    packer
 //!  uploaders   packs into the store, fingerprints into the catalog     uploader
 //!  assembler   map of what is durable, checkpoints, manifest           assembler
@@ -17,6 +17,7 @@ mod auditor;
 mod chunks;
 mod deduplicator;
 mod flow;
+mod healer;
 mod packer;
 mod pipeline;
 mod prepare;
@@ -40,6 +41,7 @@ use backy_device::Source;
 use tracing::warn;
 
 use self::auditor::{Claim, Comparison, compare};
+use self::healer::Healer;
 use self::pipeline::pipeline;
 use self::prepare::{Prepared, note_damaged_map, prepare};
 use crate::progress::Progress;
@@ -190,6 +192,7 @@ fn attempt(
     beginning.draft.statistics.audited_bytes += planned.wrong.bytes;
     let uid = beginning.draft.uid;
     let mut had_checkpoint = beginning.next_checkpoint > 0;
+    let healer = Healer::new(repository, &damage, lease.id());
     let published = pipeline(
         repository,
         lease,
@@ -197,6 +200,7 @@ fn attempt(
         beginning,
         planned.reads,
         end,
+        &healer,
         progress,
         cancel,
         &mut had_checkpoint,
@@ -207,6 +211,7 @@ fn attempt(
         are_hints_wrong: false,
     })?;
 
+    healer.finish();
     note_late_damage(repository, &manifest, &damage);
     let (verified, verify_error) = match verify(repository, request, &manifest, progress, cancel) {
         Ok(verified) => (verified, None),

@@ -18,6 +18,7 @@ use super::assembler::{Assembler, Beginning};
 use super::chunks::Pieces;
 use super::deduplicator::Deduplicator;
 use super::flow::{ChunkMemory, OpenPack};
+use super::healer::Healer;
 use super::packer::Packer;
 use super::reader::Reader;
 use super::stop::Stop;
@@ -36,6 +37,7 @@ pub(super) fn pipeline(
     beginning: Beginning,
     reads: ReadPlan,
     end: BlockIndex,
+    healer: &Healer<'_>,
     progress: &Progress,
     cancel: &Cancel,
     had_checkpoint: &mut bool,
@@ -83,6 +85,7 @@ pub(super) fn pipeline(
                 block_size,
                 fingerprint_key: repository.keys().fingerprint_key(),
                 deduplicator: &deduplicator,
+                healer,
                 compressor,
                 chunks: chunks.clone(),
                 processed: processed_sender.clone(),

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::deduplicator::Deduplicator;
 use super::flow::{Chunk, ChunkMemory, Content, Outcome, Processed};
+use super::healer::Healer;
 use super::stop::Stop;
 
 /// What a worker works with.
@@ -21,6 +22,8 @@ pub(super) struct Worker<'a> {
     pub fingerprint_key: &'a FingerprintKey,
     /// Finds what is stored.
     pub deduplicator: &'a Deduplicator<'a>,
+    /// Takes what heals.
+    pub healer: &'a Healer<'a>,
     /// Compresses new blocks.
     pub compressor: Compressor,
     /// Where pieces come from.
@@ -69,6 +72,7 @@ impl Worker<'_> {
             return Ok(Outcome::Zero);
         }
         let fingerprint = self.fingerprint_key.fingerprint(block);
+        self.healer.offer(&fingerprint, block);
         if let Some(found) = self.deduplicator.find(&fingerprint)? {
             return Ok(Outcome::Known(found));
         }

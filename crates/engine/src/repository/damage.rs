@@ -1,15 +1,18 @@
-//! What is known to be broken: damage records, read and written.
+//! What is known to be broken: damage records, read, written, and taken back.
+//!
+//! A record goes only after every slot that it names was read and found good; what is left of one that is partly healed is
+//! noted anew before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use backy_core::ids::{LeaseId, PackId, RecordId, SlotAddress, SlotNumber, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::map::{Extent, MapBuilder, MapPart, MapRoot, Place, salvage_map};
-use backy_core::names;
+use backy_core::names::{self, ObjectName};
 use backy_core::policy::hints::union;
 use backy_core::records::damage::{DamageRecord, DamagedVersion};
 use backy_core::records::manifest::Manifest;
-use backy_core::units::{BlockCount, BlockRange};
+use backy_core::units::{BlockCount, BlockIndex, BlockRange};
 use backy_core::{Result, ResultExt};
 use backy_store::object_store::list_all;
 use tracing::warn;
@@ -21,11 +24,17 @@ use super::records::if_found;
 /// All damage that is known.
 #[derive(Clone, Debug, Default)]
 pub struct Damage {
-    records: Vec<DamageRecord>,
+    records: Vec<(ObjectName, DamageRecord)>,
     slots: BTreeMap<PackId, BTreeSet<SlotNumber>>,
 }
 
 impl Damage {
+    /// Takes damage that is not noted yet.
+    pub(crate) fn of(found: &BTreeMap<PackId, FoundDamage>) -> Damage {
+        let slots = found.iter().map(|(pack, found)| (*pack, found.slots.clone())).collect();
+        Damage { records: Vec::new(), slots }
+    }
+
     /// Says whether nothing is damaged.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
@@ -33,12 +42,17 @@ impl Damage {
 
     /// Says whether damage was found in a version.
     pub fn touches(&self, uid: VersionUid) -> bool {
-        self.records.iter().flat_map(|record| &record.versions).any(|version| version.uid == uid)
+        self.records.iter().flat_map(|(_, record)| &record.versions).any(|version| version.uid == uid)
     }
 
     /// Says whether a slot is damaged.
     pub fn holds(&self, address: SlotAddress) -> bool {
         self.slots.get(&address.pack).is_some_and(|slots| slots.contains(&address.slot))
+    }
+
+    /// Returns the damaged slots, by pack.
+    pub(crate) fn slots(&self) -> &BTreeMap<PackId, BTreeSet<SlotNumber>> {
+        &self.slots
     }
 
     /// Returns the damaged slots.
@@ -48,6 +62,15 @@ impl Damage {
             slots.iter().map(move |&slot| SlotAddress { pack, slot }).collect::<Vec<_>>()
         };
         self.slots.iter().flat_map(of_pack).collect()
+    }
+
+    /// Says whether all this is known already.
+    fn says(&self, pack: PackId, slots: &[SlotNumber], versions: &[DamagedVersion]) -> bool {
+        let of_pack = || self.records.iter().map(|(_, record)| record).filter(|record| record.pack == pack);
+        let is_named = |version: &DamagedVersion| {
+            of_pack().flat_map(|record| &record.versions).any(|named| named.uid == version.uid)
+        };
+        slots.iter().all(|&slot| self.holds(SlotAddress { pack, slot })) && versions.iter().all(is_named)
     }
 
     /// Returns the blocks of `extent` that are missing or damaged.
@@ -65,6 +88,29 @@ impl Damage {
             }
         }
     }
+}
+
+/// Damaged slots of one pack.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FoundDamage {
+    /// The slots that no generation has good.
+    pub slots: BTreeSet<SlotNumber>,
+    /// Those of them that no generation has at all.
+    pub absent: BTreeSet<SlotNumber>,
+    /// What was wrong.
+    pub problem: String,
+}
+
+/// The versions that have damaged slots of each pack.
+type DamagedVersions = BTreeMap<PackId, Vec<DamagedVersion>>;
+
+/// A version that has damaged slots.
+#[derive(Clone, Debug)]
+pub struct AffectedVersion {
+    /// The version; of an incomplete one, what its newest checkpoint says.
+    pub manifest: Manifest,
+    /// Its damaged blocks: ascending, without overlaps.
+    pub blocks: Vec<BlockRange>,
 }
 
 /// What is missing or damaged in a map.
@@ -96,7 +142,7 @@ impl Repository {
             match record.and_then(|record| record.map(|record| record.check().map(|()| record)).transpose()) {
                 Ok(Some(record)) => {
                     damage.slots.entry(record.pack).or_default().extend(&record.slots);
-                    damage.records.push(record);
+                    damage.records.push((object.name, record));
                 }
                 Ok(None) => {}
                 Err(error) => warn!("{error}"),
@@ -151,48 +197,107 @@ impl Repository {
         problem: &str,
     ) -> Result<()> {
         let known = self.damage()?;
-        let mut new = Damage::default();
+        let mut new: BTreeMap<PackId, FoundDamage> = BTreeMap::new();
         for address in found.iter().filter(|address| !known.holds(**address) || !known.touches(found_in)) {
-            new.slots.entry(address.pack).or_default().insert(address.slot);
+            let of_pack = new.entry(address.pack).or_default();
+            of_pack.slots.insert(address.slot);
+            problem.clone_into(&mut of_pack.problem);
         }
-        if new.slots.is_empty() {
-            return Ok(());
-        }
-        let versions = self.versions()?.versions;
-        for (pack, slots) in &new.slots {
-            let of_pack = Damage { records: Vec::new(), slots: [(*pack, slots.clone())].into() };
-            let mut affected = Vec::new();
-            for version in &versions {
-                let lost = self.damaged_blocks(version.manifest.map, &of_pack)?;
-                if !lost.is_empty() {
-                    let blocks = lost.iter().map(|range| (range.start, range.count)).collect();
-                    affected.push(DamagedVersion { uid: version.manifest.uid, blocks });
-                }
+        if new.is_empty() { Ok(()) } else { self.note_damage(&new).map(drop) }
+    }
+
+    /// Notes down damaged slots with all versions that have them, but for what is known already; durable when it returns.
+    ///
+    /// Returns the damaged blocks of all versions that have any of these slots.
+    pub(crate) fn note_damage(&self, found: &BTreeMap<PackId, FoundDamage>) -> Result<Vec<AffectedVersion>> {
+        let known = self.damage()?;
+        let (affected, mut of_packs) = self.affected_versions(&Damage::of(found))?;
+        let mut new = Vec::new();
+        for (pack, FoundDamage { slots, absent, problem }) in found {
+            let versions = of_packs.remove(pack).unwrap_or_default();
+            // A slot that is not there and that no version has was swept: that is no damage.
+            let is_swept = |slot: &SlotNumber| versions.is_empty() && absent.contains(slot);
+            let slots: Vec<SlotNumber> = slots.iter().filter(|slot| !is_swept(slot)).copied().collect();
+            if !slots.is_empty() && !known.says(*pack, &slots, &versions) {
+                self.put_damage(*pack, slots.clone(), problem, versions)?;
             }
-            let record = DamageRecord {
-                pack: *pack,
-                slots: slots.iter().copied().collect(),
-                problem: problem.to_owned(),
-                found: self.environment().clock.now(),
-                versions: affected,
-            };
-            let name = names::damage(RecordId::generate(self.environment()));
-            self.put_record(RecordKind::Damage, &name, &record)?;
+            new.extend(slots.into_iter().map(|slot| SlotAddress { pack: *pack, slot }));
         }
-        if let Err(error) = self.catalog().forget_slots(&new.addresses()) {
+        if let Err(error) = self.catalog().forget_slots(&new) {
             warn!("the catalog did not take the damaged slots: {error}");
         }
-        Ok(())
+        Ok(affected)
+    }
+
+    /// Returns the versions that have damaged slots, and those blocks.
+    pub(crate) fn affected_by(&self, damage: &Damage) -> Result<Vec<AffectedVersion>> {
+        if damage.slots.is_empty() { Ok(Vec::new()) } else { Ok(self.affected_versions(damage)?.0) }
+    }
+
+    /// Takes back what the records of `known` say of slots that were read and found good since. Returns how many records
+    /// went.
+    ///
+    /// Versions become valid with it as far as nothing else is wrong with them.
+    pub(crate) fn retire_damage(&self, known: &Damage, good: &BTreeMap<PackId, BTreeSet<SlotNumber>>) -> Result<u64> {
+        let mut retired = 0;
+        for (name, record) in &known.records {
+            let Some(good) = good.get(&record.pack) else { continue };
+            let rest: BTreeSet<SlotNumber> = record.slots.iter().filter(|slot| !good.contains(slot)).copied().collect();
+            if rest.len() == record.slots.len() {
+                continue;
+            }
+            if !rest.is_empty() {
+                let rest_only = Damage { records: Vec::new(), slots: [(record.pack, rest.clone())].into() };
+                let (_, mut of_packs) = self.affected_versions(&rest_only)?;
+                let versions = of_packs.remove(&record.pack).unwrap_or_default();
+                self.put_damage(record.pack, rest.into_iter().collect(), &record.problem, versions)?;
+            }
+            self.store().delete(name).context(|| format!("delete {name}"))?;
+            retired += 1;
+        }
+        Ok(retired)
+    }
+
+    fn put_damage(
+        &self,
+        pack: PackId,
+        slots: Vec<SlotNumber>,
+        problem: &str,
+        versions: Vec<DamagedVersion>,
+    ) -> Result<()> {
+        let found = self.environment().clock.now();
+        let record = DamageRecord { pack, slots, problem: problem.to_owned(), found, versions };
+        let name = names::damage(RecordId::generate(self.environment()));
+        self.put_record(RecordKind::Damage, &name, &record)
+    }
+
+    /// Returns the versions that have any of these slots and what they lose by it: all together, and by pack.
+    fn affected_versions(&self, damage: &Damage) -> Result<(Vec<AffectedVersion>, DamagedVersions)> {
+        let mut affected = Vec::new();
+        let mut of_packs = DamagedVersions::new();
+        for version in self.versions()?.versions {
+            let manifest = version.manifest;
+            let lost = self.damaged_blocks(manifest.map, damage)?;
+            if lost.is_empty() {
+                continue;
+            }
+            let mut blocks = Vec::new();
+            for (pack, lost) in lost {
+                blocks.extend_from_slice(&lost);
+                let blocks = lost.iter().map(|range| (range.start, range.count)).collect();
+                of_packs.entry(pack).or_default().push(DamagedVersion { uid: manifest.uid, blocks });
+            }
+            affected.push(AffectedVersion { manifest, blocks: union(blocks) });
+        }
+        Ok((affected, of_packs))
     }
 
     /// Notes down that a version has some of the damaged slots too, if it does; durable when it returns.
     pub(crate) fn name_in_damage(&self, manifest: &Manifest, damage: &Damage) -> Result<()> {
         let mut shared = BTreeSet::new();
-        for (pack, slots) in &damage.slots {
-            let of_pack = Damage { records: Vec::new(), slots: [(*pack, slots.clone())].into() };
-            if !self.damaged_blocks(manifest.map, &of_pack)?.is_empty() {
-                shared.extend(slots.iter().map(|&slot| SlotAddress { pack: *pack, slot }));
-            }
+        for pack in self.damaged_blocks(manifest.map, damage)?.into_keys() {
+            let slots = damage.slots.get(&pack).into_iter().flatten();
+            shared.extend(slots.map(|&slot| SlotAddress { pack, slot }));
         }
         if shared.is_empty() {
             return Ok(());
@@ -200,16 +305,42 @@ impl Repository {
         self.record_damage(&shared, manifest.uid, "the damage was found while the version was made")
     }
 
-    fn damaged_blocks(&self, map: MapRoot, damage: &Damage) -> Result<Vec<BlockRange>> {
-        let mut lost = Vec::new();
+    /// Returns the first block of a map that each of the damaged slots is.
+    pub(crate) fn blocks_of_slots(&self, map: MapRoot, damage: &Damage) -> Result<BTreeMap<SlotAddress, BlockIndex>> {
+        let mut blocks = BTreeMap::new();
         salvage_map(self, map, &mut |part| {
-            match part {
-                MapPart::Extent(extent) if extent.place != Place::Missing => lost.extend(damage.lost_of(&extent)),
-                MapPart::Lost { blocks, address, .. } if damage.holds(address) => lost.push(blocks),
-                _ => {}
+            let MapPart::Extent(extent) = part else { return Ok(()) };
+            let Place::Stored { pack, .. } = extent.place else { return Ok(()) };
+            for lost in damage.lost_of(&extent) {
+                if let Place::Stored { first_slot: slot, .. } = extent.clip(lost).place {
+                    blocks.entry(SlotAddress { pack, slot }).or_insert(lost.start);
+                }
             }
             Ok(())
         })?;
-        Ok(union(lost))
+        Ok(blocks)
+    }
+
+    /// Returns what the damaged slots are in a map, by the pack of the slots.
+    fn damaged_blocks(&self, map: MapRoot, damage: &Damage) -> Result<BTreeMap<PackId, Vec<BlockRange>>> {
+        let mut lost: BTreeMap<PackId, Vec<BlockRange>> = BTreeMap::new();
+        salvage_map(self, map, &mut |part| {
+            match part {
+                MapPart::Extent(extent) => {
+                    if let Place::Stored { pack, .. } = extent.place {
+                        let blocks = damage.lost_of(&extent);
+                        if !blocks.is_empty() {
+                            lost.entry(pack).or_default().extend(blocks);
+                        }
+                    }
+                }
+                MapPart::Lost { blocks, address, .. } if damage.holds(address) => {
+                    lost.entry(address.pack).or_default().push(blocks);
+                }
+                MapPart::Lost { .. } => {}
+            }
+            Ok(())
+        })?;
+        Ok(lost.into_iter().map(|(pack, blocks)| (pack, union(blocks))).collect())
     }
 }

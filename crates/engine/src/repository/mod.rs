@@ -8,12 +8,13 @@
 //!  taken                versions as a job under a lease may rely on them
 //!  packs rewrite        slots, from whatever generation has them; the next generation
 //!  map_io blocks        block maps and blocks, read and written through packs
-//!  damage index         what is broken; what other hosts stored
+//!  damage heal index    what is broken, and made good again; what other hosts stored
 //! ```
 
 pub mod blocks;
 pub mod damage;
 mod gc_log;
+pub(crate) mod heal;
 pub mod index;
 pub mod init;
 pub mod labels;

@@ -25,7 +25,7 @@ pub(super) struct Gathered {
     pub generations: Vec<GenerationRead>,
     /// The others.
     pub unreadable: Vec<PackName>,
-    /// Every slot of any generation that is not to be dropped.
+    /// Every wanted slot of any generation.
     pub slots: BTreeMap<SlotNumber, GatheredSlot>,
     /// How many bytes were read.
     pub read_bytes: u64,
@@ -80,6 +80,11 @@ impl Gathered {
         self.generations.iter().max_by_key(of).map(|generation| &generation.directory)
     }
 
+    /// Returns the slots that some generation has good.
+    pub fn good_slots(&self) -> BTreeSet<SlotNumber> {
+        self.slots.iter().filter(|(_, slot)| slot.copy.is_some()).map(|(&number, _)| number).collect()
+    }
+
     /// Returns the slots that no generation has good.
     pub fn bad_slots(&self) -> BTreeSet<SlotNumber> {
         self.slots.iter().filter(|(_, slot)| slot.copy.is_none()).map(|(&number, _)| number).collect()
@@ -92,14 +97,24 @@ impl Gathered {
     }
 }
 
-/// Reads the generations `names`, the highest first, but for the slots in `drop`.
+/// Reads those slots of the generations `names`, the highest first, that are wanted.
 ///
 /// # Errors
 /// `NotFound` if one of them is gone: list again. `WrongKey` if the keyring does not hold a data key that is needed.
-pub(super) fn gather(repository: &Repository, names: &[PackName], drop: &BTreeSet<SlotNumber>) -> Result<Gathered> {
+pub(super) fn gather(
+    repository: &Repository,
+    names: &[PackName],
+    is_wanted: &dyn Fn(SlotNumber) -> bool,
+) -> Result<Gathered> {
     let opener = SlotOpener::new()?;
-    let mut gathering =
-        Gathering { repository, drop, opener, scratch: Vec::new(), plain: Vec::new(), gathered: Gathered::default() };
+    let mut gathering = Gathering {
+        repository,
+        is_wanted,
+        opener,
+        scratch: Vec::new(),
+        plain: Vec::new(),
+        gathered: Gathered::default(),
+    };
     for &name in names {
         match repository.read_object_directory(name) {
             Ok(directory) => gathering.read_generation(directory)?,
@@ -112,7 +127,7 @@ pub(super) fn gather(repository: &Repository, names: &[PackName], drop: &BTreeSe
 
 struct Gathering<'a> {
     repository: &'a Repository,
-    drop: &'a BTreeSet<SlotNumber>,
+    is_wanted: &'a dyn Fn(SlotNumber) -> bool,
     opener: SlotOpener,
     scratch: Vec<u8>,
     plain: Vec<u8>,
@@ -122,7 +137,7 @@ struct Gathering<'a> {
 impl Gathering<'_> {
     fn read_generation(&mut self, directory: Directory) -> Result<()> {
         let mut needed = Vec::new();
-        for (number, locator) in directory.slots().filter(|(number, _)| !self.drop.contains(number)) {
+        for (number, locator) in directory.slots().filter(|&(number, _)| (self.is_wanted)(number)) {
             if self.gathered.slots.entry(number).or_default().copy.is_none() {
                 needed.push((number, locator));
             }

@@ -78,6 +78,15 @@ pub struct Obstacles {
     pub unreadable: Vec<PackName>,
 }
 
+/// How good some slots of a pack are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SlotStates {
+    /// Those that some generation has good.
+    pub good: BTreeSet<SlotNumber>,
+    /// Those that some generation has, and none good.
+    pub bad: BTreeSet<SlotNumber>,
+}
+
 impl Repository {
     /// Writes the next generation of a pack: all slots of all generations, without those in `drop`, and with those in
     /// `healed` that no generation has good. Durable, and the older generations gone, when it returns.
@@ -97,7 +106,7 @@ impl Repository {
     ) -> Result<RewriteOutcome> {
         for _ in 0..LISTINGS_MAX {
             let names = self.generations(pack)?;
-            let done = gather(self, &names, drop)
+            let done = gather(self, &names, &|number| !drop.contains(&number))
                 .and_then(|gathered| self.rewrite_gathered(pack, &names, gathered, drop, healed, lease));
             self.forget_directory(pack);
             match done {
@@ -106,7 +115,20 @@ impl Repository {
                 done => return done.context(|| format!("rewrite pack {pack}")),
             }
         }
-        Err(Error::new(ErrorKind::Busy, format!("pack {pack} is rewritten by others again and again")))
+        Err(rewritten_again(pack))
+    }
+
+    /// Says which of `slots` some generation has good, and which are there but nowhere good, after reading all generations
+    /// anew from the store. The others are not there.
+    pub(crate) fn slot_states(&self, pack: PackId, slots: &BTreeSet<SlotNumber>) -> Result<SlotStates> {
+        for _ in 0..LISTINGS_MAX {
+            match gather(self, &self.generations(pack)?, &|number| slots.contains(&number)) {
+                Ok(gathered) => return Ok(SlotStates { good: gathered.good_slots(), bad: gathered.bad_slots() }),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.context(format!("read pack {pack}"))),
+            }
+        }
+        Err(rewritten_again(pack))
     }
 
     fn rewrite_gathered(
@@ -220,7 +242,7 @@ impl Repository {
 
     /// Checks, slot by slot, that the store holds what was put.
     fn read_back(&self, name: PackName, expected: &Contents) -> Result<GenerationRead> {
-        let mut read = gather(self, &[name], &BTreeSet::new()).context(|| format!("read {name} back"))?;
+        let mut read = gather(self, &[name], &|_| true).context(|| format!("read {name} back"))?;
         let found = read.slots.iter().map(|(&number, slot)| (number, slot.copy.as_ref().map(|copy| copy.fingerprint)));
         let is_same = found.eq(expected.iter().map(|(&number, &fingerprint)| (number, Some(fingerprint))));
         match read.generations.pop() {
@@ -313,6 +335,10 @@ fn covered(gathered: &Gathered, damaged: &BTreeSet<SlotNumber>) -> Vec<PackName>
 fn bytes_of(gathered: &Gathered, names: &[PackName]) -> u64 {
     let is_one = |read: &&GenerationRead| names.contains(&read.directory.name());
     gathered.generations.iter().filter(is_one).map(|read| read.directory.object_bytes()).sum()
+}
+
+fn rewritten_again(pack: PackId) -> Error {
+    Error::new(ErrorKind::Busy, format!("pack {pack} is rewritten by others again and again"))
 }
 
 fn is_in(slots: &BTreeSet<SlotNumber>, slot: usize) -> bool {
