@@ -5,7 +5,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use backy_core::environment::Environment;
 use backy_core::ids::{EncryptionVersion, Generation, LeaseId, PackId, SlotAddress, SlotNumber};
@@ -15,8 +15,9 @@ use backy_core::pack::{NewSlot, PackWriter, SlotKind, SlotOpener, SuffixRead, re
 use backy_core::{ErrorKind, Result};
 use backy_engine::Repository;
 use backy_engine::repository::rewrite::{Obstacles, Rewrite, RewriteOutcome};
-use backy_store::ObjectStore;
 use backy_store::memory::MemoryStore;
+use backy_store::object_store::list_all;
+use backy_store::{ObjectInfo, ObjectRange, ObjectStore};
 use backy_testkit::device::MemoryDevice;
 use backy_testkit::store::{CrashMoment, Fault, FaultyStore, Operation, Rule};
 use rand::{RngExt, SeedableRng};
@@ -436,6 +437,76 @@ fn a_store_that_does_not_keep_what_was_put_costs_no_slot() {
     let rewrite = rewritten(&host, world.pack, &slots([1]), &BTreeMap::new());
     assert_eq!(rewrite.obstacles.unreadable.len(), 1, "it may be anything, so it stays");
     assert_eq!(good_slots(&host.repository, &store, world.pack), world.expected(&slots([1])));
+}
+
+type Action = Box<dyn FnOnce() + Send>;
+
+/// A store in which something happens right after a pack was listed: the first of the actions.
+#[derive(Clone)]
+struct BusyStore {
+    inner: MemoryStore,
+    after_listing: Arc<Mutex<Vec<Action>>>,
+}
+
+impl ObjectStore for BusyStore {
+    fn put(&self, name: &ObjectName, body: &[u8]) -> Result<()> {
+        self.inner.put(name, body)
+    }
+
+    fn get(&self, name: &ObjectName, size_bytes_max: u64) -> Result<Vec<u8>> {
+        self.inner.get(name, size_bytes_max)
+    }
+
+    fn get_range(&self, name: &ObjectName, range: ObjectRange, buffer: &mut Vec<u8>) -> Result<()> {
+        self.inner.get_range(name, range, buffer)
+    }
+
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(ObjectInfo) -> Result<()>) -> Result<()> {
+        let objects = list_all(&self.inner, prefix)?;
+        let action = if prefix.starts_with(names::PACKS) { self.after_listing.lock().unwrap().pop() } else { None };
+        if let Some(action) = action {
+            action();
+        }
+        objects.into_iter().try_for_each(visit)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.inner.delete(name)
+    }
+
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+}
+
+/// A reader lists a pack, then it is rewritten, then the reader finds the listed object gone, several times. It has to list
+/// again, and neither report nor note any damage; a rewriter likewise.
+#[test]
+fn a_pack_that_is_rewritten_between_listing_and_reading_is_listed_again() {
+    for job in ["restore", "rewrite"] {
+        let world = World::new(14);
+        let pack = world.pack;
+        let action = |slot| -> Action {
+            let other = world.host(world.store.clone());
+            Box::new(move || {
+                rewritten(&other, pack, &slots([slot]), &BTreeMap::new());
+            })
+        };
+        let actions = (1..=5).map(action).collect();
+        let busy = BusyStore { inner: world.store.clone(), after_listing: Arc::new(Mutex::new(actions)) };
+        let host = world.host(busy.clone());
+        if job == "restore" {
+            let version = host.repository.versions().unwrap().versions.remove(0).manifest;
+            let (restored, report) = host.restore(&version);
+            assert_eq!(support::lost_blocks(&report), [1, 2, 3, 4, 5]);
+            assert!(restored[6 * BLOCK..] == world.bytes[6 * BLOCK..]);
+        } else {
+            rewritten(&host, pack, &slots([7]), &BTreeMap::new());
+            let expected = world.expected(&slots([1, 2, 3, 4, 5, 7]));
+            assert_eq!(good_slots(&host.repository, &world.store, pack), expected);
+        }
+        assert!(busy.after_listing.lock().unwrap().is_empty(), "it has happened");
+    }
 }
 
 /// A rewriter that has listed and read at one moment, and puts and deletes at others.

@@ -21,6 +21,8 @@ use super::Repository;
 
 /// How many directories are kept; each takes about 100 kB.
 const DIRECTORIES_MAX: usize = 64;
+/// How often generations are listed anew because one of them was gone when it was read: it was rewritten meanwhile.
+const LISTINGS_MAX: u32 = 8;
 /// The largest end of a pack that is read to find its directory.
 const SUFFIX_BYTES_MAX: u64 = 4 << 20;
 
@@ -88,13 +90,27 @@ impl Repository {
             return Err(error);
         }
         self.forget_directory(address.pack);
-        for name in self.generations(address.pack)? {
-            let again = self
-                .read_object_directory(name)
-                .and_then(|directory| self.read_slot_of(&directory, address.slot, opener, output));
-            match again {
-                Err(error) if is_about_content(&error) => {}
-                other => return other,
+        for _ in 0..LISTINGS_MAX {
+            let mut is_outdated = false;
+            for name in self.generations(address.pack)? {
+                let directory = match self.read_object_directory(name) {
+                    Ok(directory) => directory,
+                    Err(error) if is_about_content(&error) => {
+                        is_outdated |= error.kind() == ErrorKind::NotFound;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                match self.read_slot_of(&directory, address.slot, opener, output) {
+                    Err(error) if is_about_content(&error) => {
+                        let is_gone = error.kind() == ErrorKind::NotFound;
+                        is_outdated |= is_gone && directory.locator(address.slot).is_some();
+                    }
+                    other => return other,
+                }
+            }
+            if !is_outdated {
+                break;
             }
         }
         Err(error.context(format!("slot {address}")))
@@ -152,14 +168,23 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        for name in self.generations(pack)? {
-            match self.read_object_directory(name) {
-                Ok(directory) => {
-                    self.remember_pack(&directory);
-                    return Ok(directory);
+        for _ in 0..LISTINGS_MAX {
+            let mut is_outdated = false;
+            for name in self.generations(pack)? {
+                match self.read_object_directory(name) {
+                    Ok(directory) => {
+                        self.remember_pack(&directory);
+                        return Ok(directory);
+                    }
+                    Err(error) if is_about_content(&error) => {
+                        is_outdated |= error.kind() == ErrorKind::NotFound;
+                        first_error = Some(error);
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) if is_about_content(&error) => first_error = Some(error),
-                Err(error) => return Err(error),
+            }
+            if !is_outdated {
+                break;
             }
         }
         Err(first_error.unwrap_or_else(|| Error::new(ErrorKind::NotFound, format!("pack {pack} is not in the store"))))
