@@ -26,6 +26,8 @@ pub enum Job {
     Restore,
     /// The same.
     Cleanup,
+    /// Nothing is written.
+    Scrub,
 }
 
 /// Runs `work`, and shows how far it is in the meantime.
@@ -167,7 +169,9 @@ impl Now {
         if job == Job::Backup {
             parts.push(format!("dedup {}", size::human(self.deduplicated_bytes)));
         }
-        parts.push(format!("written {}", size::human(self.written_bytes)));
+        if job != Job::Scrub {
+            parts.push(format!("written {}", size::human(self.written_bytes)));
+        }
         parts.join(", ")
     }
 }
@@ -197,6 +201,7 @@ mod tests {
         let now = Now::of(&progress, &mut rate, Duration::from_secs(2));
         assert_eq!(now.text(Job::Backup), "25.0%, 1.0 MiB of 4.0 MiB, 512.0 KiB/s, ETA 6s, dedup 0 B, written 1.0 KiB");
         assert_eq!(now.short_text(Job::Restore), "25.0% of 4.0 MiB, 512.0 KiB/s, ETA 6s, written 1.0 KiB");
+        assert_eq!(now.text(Job::Scrub), "25.0%, 1.0 MiB of 4.0 MiB, 512.0 KiB/s, ETA 6s");
         progress.bad_bytes.set(4096);
         let now = Now::of(&progress, &mut rate, Duration::from_secs(2));
         assert!(now.text(Job::Restore).starts_with("25.0%, 1.0 MiB of 4.0 MiB, BAD 4.0 KiB, "));

@@ -14,6 +14,7 @@ const COMMANDS: &[&str] = &[
     "init",
     "backup",
     "restore",
+    "scrub",
     "ls",
     "stats",
     "rm",

@@ -4,6 +4,7 @@
 
 pub mod jobs;
 pub mod key;
+pub mod scrub;
 pub mod upkeep;
 pub mod versions;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::jobs::{Backup, Init, Restore};
 use self::key::Key;
+use self::scrub::Scrub;
 use self::upkeep::{Cleanup, Leases};
 use self::versions::{AddTag, Expire, Ls, Protect, RemoveTag, Rm, Stats, Unprotect};
 
@@ -105,6 +107,7 @@ pub enum Command {
     Init(Init),
     Backup(Box<Backup>),
     Restore(Restore),
+    Scrub(Scrub),
     Ls(Ls),
     Stats(Stats),
     Rm(Rm),

@@ -12,6 +12,7 @@ mod leases;
 mod ls;
 mod restore;
 mod rm;
+mod scrub;
 mod stats;
 mod version;
 
@@ -33,6 +34,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Init(arguments) => init::run(app, arguments),
         Command::Backup(arguments) => backup::run(&app, &arguments),
         Command::Restore(arguments) => restore::run(&app, &arguments),
+        Command::Scrub(arguments) => scrub::run(&app, &arguments),
         Command::Ls(arguments) => ls::run(&app, &arguments),
         Command::Stats(arguments) => stats::run(&app, &arguments),
         Command::Rm(arguments) => rm::run(&app, &arguments),
