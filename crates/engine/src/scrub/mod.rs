@@ -23,6 +23,7 @@ use std::sync::{Mutex, PoisonError};
 
 use backy_core::cancel::Cancel;
 use backy_core::ids::{LeaseId, PackId, SlotNumber, VersionUid};
+use backy_core::records::lease::JobKind;
 use backy_core::records::manifest::Manifest;
 use backy_core::units::BlockRange;
 use backy_core::{Error, ErrorKind, Result};
@@ -37,6 +38,7 @@ use self::verify::{Depth, Verification, Verified, note_verified, verify};
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::damage::{AffectedVersion, Damage, FoundDamage};
+use crate::repository::leases::Lease;
 use crate::repository::versions::{VersionListing, VersionSpec, VersionState, choose};
 
 pub use self::sample::SampleOrder;
@@ -167,7 +169,10 @@ pub fn run(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<ScrubReport> {
-    let version = match (request.source, request.versions.as_slice()) {
+    let uids: Vec<VersionUid> = request.versions.iter().map(|manifest| manifest.uid).collect();
+    let lease = repository.begin_job(JobKind::Scrub, uids)?;
+    let versions = take_versions(repository, &lease, request)?;
+    let version = match (request.source, versions.as_slice()) {
         (None, _) => None,
         (Some(source), [version]) => {
             check_size(version, source)?;
@@ -175,9 +180,8 @@ pub fn run(
         }
         (Some(_), _) => return Err(Error::invalid("a source can be compared with one version only")),
     };
-    let lease = repository.new_lease_id();
     let known = repository.damage()?;
-    let wanted = collect(repository, &request.versions, cancel)?;
+    let wanted = collect(repository, &versions, cancel)?;
     let packs = packs_to_read(repository, &wanted, request.sample)?;
     let plain_bytes: u64 = packs.iter().filter_map(|pack| wanted.get(pack)).map(|pack| pack.plain_bytes).sum();
     progress.total_bytes.set(plain_bytes + version.map_or(0, |(_, version)| version.size_bytes));
@@ -207,9 +211,39 @@ pub fn run(
         let Comparison { bytes, different, unreadable } =
             compare(repository, version, source, percent, progress, cancel)?;
         (report.compared_bytes, report.different, report.unreadable) = (bytes, different, unreadable);
-        heal(repository, version, source, &verified, lease, &mut report, cancel)?;
+        heal(repository, version, source, &verified, lease.id(), &mut report, cancel)?;
     }
     Ok(report)
+}
+
+/// Looks at the versions once more, now that the lease is there: what they need stays until it is dropped.
+///
+/// What is gone from a void version was deleted, not damaged; and one that was removed meanwhile is of no interest, unless
+/// it was asked for together with a source.
+fn take_versions(repository: &Repository, lease: &Lease, request: &ScrubRequest<'_>) -> Result<Vec<Manifest>> {
+    let mut versions = Vec::with_capacity(request.versions.len());
+    for listed in &request.versions {
+        let uid = listed.uid;
+        match repository.take_version(lease, uid) {
+            Ok(taken) if !taken.is_void => versions.push(taken.manifest),
+            Ok(_) if request.source.is_some() => {
+                let message =
+                    format!("version {uid} was written by a job that others thought dead; run a cleanup first");
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            Ok(_) => warn!("version {uid} was written by a job that others thought dead; a cleanup rechecks it"),
+            // The listing had it from the catalog; its blocks can be read all the same.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                warn!("a copy of this host is used: {error}");
+                versions.push(listed.clone());
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && request.source.is_none() => {
+                warn!("version {uid} was removed meanwhile");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(versions)
 }
 
 /// Returns the packs to read, by id: those that were written together lie together.
