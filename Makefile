@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_FOLDER := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test test-long bench lint check build install
+.PHONY: help demo test test-long model bench lint check build install
 
 help: ## list the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: ## run the tests; ends with "N passed, N failed, N skipped"
 
 test-long: ## run all tests, the long ones too (hours)
 	@scripts/test.sh --long
+
+model: ## walk through the protocol between jobs, in large scenarios; minutes, some GiB
+	cargo test --release --package backy2-model --test protocol -- --ignored --nocapture --test-threads 1
 
 bench: ## measure against the floors of this machine and installed peers
 	@scripts/bench/run.sh

@@ -1,8 +1,10 @@
 //! With no sentence left out, nothing breaks: I1 to I10 of `docs/protocol.md` in every state of every scenario.
 //!
 //! The large scenarios are left out of the normal tests; `make model` runs them. `BACKY2_MODEL_STATES_MAX` says how
-//! many states each may have, 20 million unless told. A state takes some 20 bytes, and the widest level some 200 bytes
+//! many states each may have, 40 million unless told. A state takes some 20 bytes, and the widest level some 200 bytes
 //! a state.
+
+use std::hash::{BuildHasher, RandomState};
 
 use backy_model::checker::{Model, walk, wander};
 use backy_model::deletion::invariant::Watch;
@@ -130,14 +132,14 @@ fn long_wandering_through_everything_at_once() {
 /// Returns another seed for each run, or the one that BACKY2_MODEL_SEED tells.
 fn fresh_seed() -> u64 {
     let told = std::env::var("BACKY2_MODEL_SEED").ok().and_then(|text| text.parse().ok());
-    told.unwrap_or_else(|| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0))
+    told.unwrap_or_else(|| RandomState::new().hash_one(0))
 }
 
 /// Walks as far as it may, and says how far that was.
 fn assert_kept_as_far_as_seen(name: &str, scenario: Scenario) {
     let states_max = std::env::var("BACKY2_MODEL_STATES_MAX").ok().and_then(|text| text.parse().ok());
     let begin = std::time::Instant::now();
-    let outcome = walk(&Deletion { scenario, trap: None, watch: Watch::All }, states_max.unwrap_or(20_000_000));
+    let outcome = walk(&Deletion { scenario, trap: None, watch: Watch::All }, states_max.unwrap_or(40_000_000));
     println!("{name}: {outcome}; {} s", begin.elapsed().as_secs());
     assert!(outcome.counterexample.is_none(), "{outcome}");
 }

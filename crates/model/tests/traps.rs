@@ -151,6 +151,11 @@ fn h20_a_late_revocation_takes_back_a_reported_success() {
 }
 
 #[test]
+fn h20_a_mark_put_without_a_look_makes_a_void_version_good() {
+    assert_harm(Trap::MarkWithoutLook, cases::orphan(), "I1");
+}
+
+#[test]
 fn h21_two_jobs_that_publish_under_one_name_overwrite_the_good_version() {
     assert_harm(Trap::ManifestNameShared, cases::two_continue(), "I1");
 }

@@ -203,7 +203,7 @@ pub fn two_jobs() -> Scenario {
     Scenario {
         start: live_but_condemned(),
         jobs: vec![first, second],
-        cleanups: vec![2],
+        cleanups: vec![3],
         may_be_removed: Bits::of(&[0, 2]),
         may_be_revoked: Bits::of(&[1]),
         records_max: 5,
@@ -228,7 +228,7 @@ pub fn two_cleanups() -> Scenario {
 
 /// Two jobs and two cleanups: one finds a slot in its index, the other one builds on its version. Long.
 pub fn two_and_two() -> Scenario {
-    Scenario { cleanups: vec![2, 1], rare: Left { rechecks: 1, ..Left::default() }, ..void_base() }
+    Scenario { cleanups: vec![2, 2], rare: Left { rechecks: 1, ..Left::default() }, ..void_base() }
 }
 
 /// A job on a pack of three slots, which two cleanups rewrite while it is healed and copies fail. Long.

@@ -191,7 +191,7 @@ pub fn steps(plan: &JobPlan, trap: Option<Trap>, state: &State, number: u8, out:
             job.at = JobAt::ReadyAgain;
         }),
         JobAt::ReadyAgain => change_lease(&state.store, job, &mut step),
-        JobAt::Published if state.store.revoked.has(job.lease) => {
+        JobAt::Published if state.store.revoked.has(job.lease) && trap != Some(Trap::MarkWithoutLook) => {
             step("sees the revocation of its lease", Some(job.lease), &|_, job| job.at = JobAt::Refused);
         }
         JobAt::Published => step("sees no revocation of its lease", Some(job.lease), &|_, job| {

@@ -45,6 +45,8 @@ pub enum Trap {
     ListingIsOneMoment,
     /// H20: a job does not mark its version after it saw that its lease was not revoked.
     NoMarkByTheJob,
+    /// H20: a job marks its version without having looked again.
+    MarkWithoutLook,
     /// H21: a job that goes on from a checkpoint publishes under the name that the first job may still use.
     ManifestNameShared,
     /// H22: the tombstone of a version is deleted with its manifest.
