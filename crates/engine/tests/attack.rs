@@ -15,7 +15,6 @@ use backy_core::names::{self, ObjectName};
 use backy_core::units::{BlockIndex, BlockRange, BlockSize, ByteRange};
 use backy_core::{Error, ErrorKind, Result};
 use backy_device::{Source, Target};
-use backy_engine::remove::{self, RemoveRequest};
 use backy_engine::repository::init::{Protection, init};
 use backy_engine::repository::open::{open, read_repository_record};
 use backy_engine::repository::unlock::{Secret, SecretSource};
@@ -94,22 +93,19 @@ fn a_version_that_was_removed_while_it_was_written_is_no_success() {
     let environment = seeded(2);
     let store = Arc::new(new_store(&environment));
     let host = Host::new(store.clone(), environment.clone());
-    let other = Host::new(store, environment);
+    let other = Host::new(store.clone(), environment);
     let device = MemoryDevice::with_bytes(&data(5000));
-    // Another host sees the running backup as incomplete, and tidies up.
-    let incomplete = interrupted(&host, &device);
-    let tidy = |_: u64| {
-        let version = VersionSpec::Uid(incomplete.clone());
-        let request = RemoveRequest { version, young: Duration::from_secs(1_000_000), is_forced: false };
-        match remove::run(&other.repository, &request) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+    // Another host has seen the running backup as incomplete, thought it dead, and removed it.
+    let remove = |_: u64| {
+        for lease in other.repository.held_leases()? {
+            for uid in lease.record.map(|record| record.versions).unwrap_or_default() {
+                store.put(&names::removed(uid), b"whatever stands in it")?;
+            }
         }
+        Ok(())
     };
-    let source = Troubled { inner: &device, before_read: &tidy };
-    let mut again = request(&source, "vm");
-    again.continued = Some(VersionSpec::Uid(incomplete.clone()));
-    let failure = host.try_backup(&again).unwrap_err();
+    let source = Troubled { inner: &device, before_read: &remove };
+    let failure = host.try_backup(&request(&source, "vm")).unwrap_err();
     assert_eq!(failure.error.kind(), ErrorKind::Refused);
 }
 

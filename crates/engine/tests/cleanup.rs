@@ -58,6 +58,10 @@ fn pack_bytes(store: &dyn ObjectStore) -> u64 {
     list_all(store, names::PACKS).unwrap().iter().map(|object| object.size_bytes).sum()
 }
 
+fn manifests(store: &dyn ObjectStore) -> usize {
+    objects(store, names::VERSIONS).iter().filter(|name| name.last_part() == "manifest").count()
+}
+
 /// A device, and the same with some blocks changed.
 fn changed(device: &MemoryDevice, seed: u64, blocks: std::ops::Range<usize>) -> MemoryDevice {
     let mut bytes = all_bytes(device);
@@ -209,7 +213,7 @@ fn a_cleanup_may_crash_before_and_after_any_call_of_the_store() {
             assert_eq!(host.restore(&second).0, all_bytes(&second_device), "{call}");
             // One generation a pack, and little beside what the version is.
             assert!(pack_bytes(&inner) < 125 * BLOCK as u64, "{call}: {}", pack_bytes(&inner));
-            assert_eq!(objects(&inner, names::VERSIONS).len(), 1, "{call}");
+            assert_eq!(manifests(&inner), 1, "{call}");
             match crashed {
                 Ok(_) if !store.is_crashed() => break,
                 Ok(_) => {}
@@ -265,7 +269,7 @@ fn a_version_that_cannot_be_read_stops_the_deletion_until_it_is_removed() {
     let report = clean(&host);
     assert_eq!(report.deleted_versions, [bad.uid, gone.uid].into());
     assert_eq!(host.restore(&good).0, all_bytes(&device));
-    assert_eq!(objects(&inner, names::VERSIONS).len(), 1);
+    assert_eq!(manifests(&inner), 1);
 }
 
 #[test]
@@ -331,6 +335,7 @@ fn what_a_void_version_shares_with_a_good_one_is_looked_at_again() {
     let good = host.backup(&device, "a").manifest;
     assert_eq!(void.map, good.map);
     host.repository.revoke_lease(void.lease, "test").unwrap();
+    inner.delete(&names::checked(void.uid)).unwrap();
     let mut pages = Vec::new();
     visit_map_slots(&host.repository, good.map, &mut |address, kind| {
         pages.extend((kind == SlotKind::MapPage).then_some(address));
@@ -341,4 +346,19 @@ fn what_a_void_version_shares_with_a_good_one_is_looked_at_again() {
     let before = pack_bytes(&inner);
     assert_eq!(try_clean(&host, &everything()).unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(pack_bytes(&inner), before);
+}
+
+#[test]
+fn a_success_that_was_reported_is_not_taken_back_by_a_revocation() {
+    let environment = seeded(13);
+    let store = Arc::new(new_store(&environment));
+    let host = living(Host::new(store.clone(), environment));
+    let version = host.backup(&MemoryDevice::with_bytes(&noise(1, 30 * BLOCK)), "a").manifest;
+    host.repository.revoke_lease(version.lease, "too late").unwrap();
+    assert_eq!(support::state_of(&host.repository, &version), VersionState::Valid);
+    // Without its mark it is void, until a cleanup has looked at it.
+    store.delete(&names::checked(version.uid)).unwrap();
+    assert_eq!(support::state_of(&host.repository, &version), VersionState::Invalid);
+    assert_eq!(clean(&host).passed_rechecks, [version.uid].into());
+    assert_eq!(support::state_of(&host.repository, &version), VersionState::Valid);
 }

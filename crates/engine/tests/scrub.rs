@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backy_core::cancel::Cancel;
 use backy_core::environment::Environment;
@@ -295,6 +296,7 @@ fn a_share_finds_what_lies_in_it_and_takes_nothing_back() {
     world.damage(&version, 77);
     let mut found = 0;
     for _ in 0..packs {
+        world.environment.clock.sleep(Duration::from_secs(60));
         let report = scrub(&world.host, &share(&[&version], 0.1, SampleOrder::OldestFirst));
         assert_eq!(report.packs, 1);
         found += report.damaged_slots;

@@ -63,6 +63,19 @@ pub struct Label {
     pub note: String,
 }
 
+impl Label {
+    /// Returns the change that makes a fresh label what this one is.
+    pub fn as_change(&self) -> LabelChange {
+        LabelChange {
+            add_tags: self.tags.clone(),
+            remove_tags: BTreeSet::new(),
+            protected: self.is_protected.then_some(true),
+            expire: self.expire.map(Expiry::At),
+            note: (!self.note.is_empty()).then(|| self.note.clone()),
+        }
+    }
+}
+
 /// A change with its place in the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberedChange {

@@ -12,6 +12,7 @@ use backy_core::map::{Extent, MapBuilder, MapRoot, MapWriter, Place};
 use backy_core::names;
 use backy_core::records::index::IndexedPack;
 use backy_core::records::manifest::{Checkpoint, Manifest, Statistics};
+use backy_core::records::mark::Tombstone;
 use backy_core::units::{BlockCount, BlockIndex};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
 use backy_store::object_store::list_all;
@@ -46,6 +47,7 @@ pub(super) struct Assembler<'a> {
     position: BlockIndex,
     missing_blocks: BlockCount,
     next_checkpoint: u32,
+    continued: Option<VersionUid>,
     last_checkpoint: Option<Duration>,
     has_new_packs: bool,
 }
@@ -78,8 +80,9 @@ pub(super) struct Beginning {
     pub map: Option<MapRoot>,
     /// The blocks before this one are in the map.
     pub position: BlockIndex,
-    /// The number of the next checkpoint.
-    pub next_checkpoint: u32,
+    /// The incomplete version that this one goes on from. It is removed as soon as this one has a checkpoint of its own: no
+    /// two jobs ever write under one uid, for the other one may be alive, and end later.
+    pub continued: Option<VersionUid>,
 }
 
 impl Beginning {
@@ -95,7 +98,7 @@ impl Beginning {
 
 impl<'a> Assembler<'a> {
     pub(super) fn new(repository: &'a Repository, lease: &'a Lease, beginning: Beginning) -> Result<Assembler<'a>> {
-        let Beginning { draft, map, position, next_checkpoint } = beginning;
+        let Beginning { draft, map, position, continued } = beginning;
         Ok(Assembler {
             repository,
             lease,
@@ -108,7 +111,8 @@ impl<'a> Assembler<'a> {
             stored_bytes: draft.statistics.stored_bytes,
             position,
             missing_blocks: draft.missing_blocks,
-            next_checkpoint,
+            next_checkpoint: 0,
+            continued,
             last_checkpoint: None,
             has_new_packs: false,
             draft,
@@ -170,15 +174,27 @@ impl<'a> Assembler<'a> {
         self.put_index();
         self.lease.refuse_revoked().context(|| "publish the version")?;
         self.repository.put_record(RecordKind::Manifest, &name, &manifest).context(|| "publish the version")?;
-        self.save_void(&manifest)?;
+        self.confirm(&manifest)?;
         self.refuse_removed(manifest.uid)?;
+        self.remove_continued()?;
         Ok(manifest)
     }
 
-    /// A version whose job lost its lease while it was published is void, unless it passes a recheck.
-    fn save_void(&self, manifest: &Manifest) -> Result<()> {
+    /// Removes the version that this one goes on from.
+    fn remove_continued(&mut self) -> Result<()> {
+        let Some(uid) = self.continued else { return Ok(()) };
+        let removed = self.repository.environment().clock.now();
+        let tombstone = Tombstone { uid, removed, lease: self.lease.id() };
+        self.repository.put_record(RecordKind::Tombstone, &names::removed(uid), &tombstone)?;
+        self.continued = None;
+        Ok(())
+    }
+
+    /// Marks the version as good. One whose job lost its lease while it was published is void, unless it passes a recheck.
+    fn confirm(&self, manifest: &Manifest) -> Result<()> {
         if !self.lease.is_revoked()? {
-            return Ok(());
+            // Should the lease be revoked in a moment, the version stays good.
+            return self.repository.put_checked(manifest.uid, self.lease.id());
         }
         match self.repository.recheck(manifest.uid, manifest, self.lease.id())? {
             RecheckOutcome::Passed => Ok(()),
@@ -274,6 +290,7 @@ impl<'a> Assembler<'a> {
         let name = names::checkpoint(self.draft.uid, number);
         self.repository.put_record(RecordKind::Checkpoint, &name, &checkpoint).context(|| "write a checkpoint")?;
         self.next_checkpoint += 1;
+        self.remove_continued()?;
         self.last_checkpoint = Some(self.repository.environment().clock.elapsed());
         self.has_new_packs = false;
         Ok(())

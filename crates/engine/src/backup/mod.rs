@@ -191,7 +191,8 @@ fn attempt(
     }
     beginning.draft.statistics.audited_bytes += planned.wrong.bytes;
     let uid = beginning.draft.uid;
-    let mut had_checkpoint = beginning.next_checkpoint > 0;
+    let continued = beginning.continued;
+    let mut had_checkpoint = false;
     let healer = Healer::new(repository, &damage, lease.id());
     let published = pipeline(
         repository,
@@ -207,7 +208,7 @@ fn attempt(
     );
     let manifest = published.map_err(|error| BackupFailure {
         error,
-        incomplete: had_checkpoint.then_some(uid),
+        incomplete: if had_checkpoint { Some(uid) } else { continued },
         are_hints_wrong: false,
     })?;
 

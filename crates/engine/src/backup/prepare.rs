@@ -83,7 +83,7 @@ fn begin_version(
         Some(base) => Some(usable_map(repository, base.manifest.map, &lost, &draft)?),
         None => None,
     };
-    let beginning = Beginning { draft, map, position: BlockIndex(0), next_checkpoint: 0 };
+    let beginning = Beginning { draft, map, position: BlockIndex(0), continued: None };
     Ok(Prepared { beginning, base_bytes, lost: lost.blocks, reads_lost_only: false })
 }
 
@@ -233,6 +233,8 @@ fn continue_version(
         return Err(Error::damaged(problem));
     }
     let draft = Manifest {
+        uid: VersionUid::generate(repository.environment()),
+        label: entry.label.as_change(),
         lease: lease.id(),
         encryption_version: repository.encryption_version(),
         origin: Origin {
@@ -241,9 +243,10 @@ fn continue_version(
         },
         ..earlier
     };
+    lease.use_versions(&[draft.uid])?;
     let base_bytes = draft.base_bytes;
     let map = Some(draft.map);
-    let beginning = Beginning { draft, map, position, next_checkpoint: checkpoint.number.saturating_add(1) };
+    let beginning = Beginning { draft, map, position, continued: Some(uid) };
     Ok(Prepared { beginning, base_bytes, lost: lost.blocks, reads_lost_only: false })
 }
 
@@ -278,7 +281,7 @@ fn read_missing_again(
     lease.use_versions(&[uid, draft.uid])?;
     let base_bytes = Some(entry.manifest.size_bytes);
     let map = Some(usable_map(repository, entry.manifest.map, &lost, &draft)?);
-    let beginning = Beginning { draft, map, position: BlockIndex(0), next_checkpoint: 0 };
+    let beginning = Beginning { draft, map, position: BlockIndex(0), continued: None };
     Ok(Prepared { beginning, base_bytes, lost: lost.blocks, reads_lost_only: true })
 }
 

@@ -17,7 +17,7 @@ use backy_core::cancel::Cancel;
 use backy_core::ids::{LeaseId, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::map::{MapPart, MapRoot, salvage_map};
-use backy_core::names::{self, VersionObject};
+use backy_core::names::{self, GcName, VersionObject};
 use backy_core::records::manifest::{Checkpoint, Manifest};
 use backy_core::slots::{SlotSet, SlotSets};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
@@ -26,6 +26,7 @@ use backy_store::object_store::list_all;
 use super::ahead::ReadAhead;
 use crate::parallel;
 use crate::repository::Repository;
+use crate::repository::leases::LeaseEntry;
 use crate::repository::packs::is_about_content;
 use crate::repository::records::if_found;
 use crate::repository::taken::{collect_slots, stored_slots};
@@ -65,6 +66,32 @@ pub(super) struct MarkedSlots {
     seen: SlotSets,
 }
 
+/// What was there when a cleanup looked: the records of the log, and who was at work.
+///
+/// A listing is not one moment: what was put and what was deleted while it ran may both be missing in it. Then a record has
+/// come, or a lease has gone.
+pub(super) struct Look {
+    records: BTreeSet<GcName>,
+    leases: BTreeSet<LeaseId>,
+}
+
+impl Look {
+    /// Takes what was read and listed before the versions are listed.
+    pub(super) fn new(records: BTreeSet<GcName>, leases: BTreeSet<LeaseId>) -> Look {
+        Look { records, leases }
+    }
+
+    /// Looks again, and says whether nothing speaks against what was listed in between.
+    fn again(&mut self, repository: &Repository) -> Result<bool> {
+        let records = repository.list_gc_log()?;
+        let held = repository.held_leases()?.into_iter().filter(LeaseEntry::counts);
+        let leases: BTreeSet<LeaseId> = held.map(|entry| entry.id).collect();
+        let is_settled = records.is_subset(&self.records) && self.leases.is_subset(&leases);
+        *self = Look { records, leases };
+        Ok(is_settled)
+    }
+}
+
 /// Which versions count how.
 pub(super) struct Standing<'a> {
     /// Condemned by any record.
@@ -94,27 +121,32 @@ impl Marked {
 pub(super) fn mark(
     repository: &Repository,
     standing: &Standing<'_>,
+    mut look: Look,
     before: Marked,
     cancel: &Cancel,
 ) -> Result<Marked> {
     let mut wanted_before = before.wanted;
     for _ in 0..ATTEMPTS_MAX {
-        match attempt(repository, standing, &mut wanted_before, cancel)? {
+        match attempt(repository, standing, &mut look, &mut wanted_before, cancel)? {
             Some(marked) => return Ok(marked),
             None => cancel.check()?,
         }
     }
-    Err(Error::new(ErrorKind::Busy, "versions are deleted faster than they can be read; try again"))
+    Err(Error::new(ErrorKind::Busy, "versions and jobs come and go faster than they can be listed; try again"))
 }
 
-/// Marks; none if something that was listed was gone when it was read.
+/// Marks; none if something that was listed was gone when it was read, or the list of versions may have a hole.
 fn attempt(
     repository: &Repository,
     standing: &Standing<'_>,
+    look: &mut Look,
     wanted_before: &mut MarkedSlots,
     cancel: &Cancel,
 ) -> Result<Option<Marked>> {
     let mut marked = Marked { versions: list_versions(repository)?, ..Marked::default() };
+    if !look.again(repository)? {
+        return Ok(None);
+    }
     let is_leaving =
         |uid: &VersionUid, objects: &VersionObjects| objects.is_removed || standing.condemned.contains(uid);
     let (leaving, wanted): (Vec<_>, Vec<_>) = marked

@@ -11,7 +11,7 @@ use backy_core::slots::SlotSets;
 use backy_core::{Error, Result};
 use tracing::info;
 
-use super::mark::{Marked, Standing, mark, void_versions};
+use super::mark::{Look, Marked, Standing, mark, void_versions};
 use super::survey::{Log, Survey, survey};
 use super::{CleanupReport, CleanupRequest, doomed, sweep};
 use crate::progress::Progress;
@@ -61,7 +61,9 @@ impl Pass<'_> {
         let doomed: BTreeSet<VersionUid> = &condemned_versions(ripe_heads) - undeletable;
 
         let standing = Standing { condemned: &condemned, doomed: &doomed };
-        let marked = mark(self.repository, &standing, before, self.cancel)?;
+        let held: BTreeSet<LeaseId> = facts.held.iter().map(|entry| entry.id).collect();
+        let look = Look::new(facts.log.keys().copied().collect(), held.clone());
+        let marked = mark(self.repository, &standing, look, before, self.cancel)?;
         report.version_count = marked.versions.values().filter(|objects| !objects.is_removed).count() as u64;
         if !marked.unreadable.is_empty() {
             return self.condemn_unreadable(&facts, &condemned, marked);
@@ -70,7 +72,6 @@ impl Pass<'_> {
             self.recheck(&marked, report)?;
         }
 
-        let held: BTreeSet<LeaseId> = facts.held.iter().map(|entry| entry.id).collect();
         // Thrift: those that have come since are spared too.
         let now = self.repository.held_leases()?.into_iter().map(|entry| entry.id);
         let spared: BTreeSet<LeaseId> = held.iter().copied().chain(now).collect();

@@ -1,7 +1,7 @@
 //! Small things that would pile up: index records of packs that are gone, damage of packs that are gone, leftovers of
 //! killed puts, and the GC log itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backy_core::cancel::Cancel;
 use backy_core::environment::Timestamp;
@@ -12,7 +12,7 @@ use backy_core::policy::gc::ripe;
 use backy_core::records::damage::DamageRecord;
 use backy_core::records::gc::{GcHead, GcRecord};
 use backy_core::records::index;
-use backy_core::slots::SlotSets;
+use backy_core::slots::{SlotSet, SlotSets};
 use backy_core::{Error, Result, ResultExt};
 use backy_store::object_store::list_all;
 use tracing::warn;
@@ -37,7 +37,7 @@ pub(super) fn run(repository: &Repository, lease: &Lease, report: &CleanupReport
     }
     drop_leftovers(repository);
     if !report.is_unfinished {
-        merge_log(repository, lease)?;
+        shorten_log(repository, lease)?;
     }
     Ok(())
 }
@@ -91,18 +91,29 @@ fn drop_leftovers(repository: &Repository) {
     }
 }
 
-/// Puts records that are ripe together into one, and then deletes them. Nothing that was condemned is forgotten; what was
-/// not swept yet waits until the new record is ripe.
-fn merge_log(repository: &Repository, lease: &Lease) -> Result<()> {
-    if repository.list_gc_log()?.len() <= GC_RECORDS_MAX {
-        return Ok(());
-    }
+/// Keeps the log short, in two steps: one cleanup puts records that are ripe together into a new one, a later one deletes
+/// them when the new one is ripe too. So whoever lists the log meanwhile finds one or the other, though a listing is not
+/// one moment. Nothing that was condemned is ever forgotten.
+fn shorten_log(repository: &Repository, lease: &Lease) -> Result<()> {
     let records = repository.read_gc_log()?;
     let held: BTreeSet<LeaseId> =
         repository.held_leases()?.into_iter().filter(LeaseEntry::counts).map(|entry| entry.id).collect();
-    let heads = records.iter().map(|(name, record)| (*name, record.head.clone())).collect();
-    let merged: BTreeSet<GcName> = ripe(&heads, &held);
-    if merged.len() <= GC_RECORDS_MAX / 2 {
+    let heads: BTreeMap<GcName, GcHead> = records.iter().map(|(name, record)| (*name, record.head.clone())).collect();
+    let ripe = ripe(&heads, &held);
+    let replaced: BTreeSet<GcName> = heads.values().flat_map(|head| head.replaced.iter().copied()).collect();
+    let mut kept = GcRecord::default();
+    for record in records.iter().filter(|(name, _)| ripe.contains(name) && !replaced.contains(name)).map(|(_, r)| r) {
+        kept.condemned.add_all(&record.condemned);
+        kept.head.versions.extend(&record.head.versions);
+    }
+    for (name, old) in records.iter().filter(|(name, _)| replaced.contains(name)) {
+        let is_kept = |(pack, slots)| kept.condemned.get(pack).is_some_and(|kept: &SlotSet| kept.covers(slots));
+        if old.condemned.iter().all(is_kept) && old.head.versions.is_subset(&kept.head.versions) {
+            delete(repository, &name.object_name())?;
+        }
+    }
+    let merged: BTreeSet<GcName> = ripe.difference(&replaced).copied().collect();
+    if merged.len() <= GC_RECORDS_MAX {
         return Ok(());
     }
     let mut head = GcHead { read: records.keys().copied().collect(), held, ..GcHead::default() };
@@ -118,9 +129,6 @@ fn merge_log(repository: &Repository, lease: &Lease) -> Result<()> {
     for (number, record) in (1u32..).zip(GcRecord { head, condemned }.split()) {
         let number = highest.checked_add(number).ok_or_else(full)?;
         repository.put_gc_record(GcName { number, author: lease.id() }, &record)?;
-    }
-    for name in merged {
-        delete(repository, &name.object_name())?;
     }
     Ok(())
 }

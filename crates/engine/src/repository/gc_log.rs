@@ -55,6 +55,18 @@ impl Repository {
         Err(Error::new(ErrorKind::Busy, "the GC log is rewritten faster than it can be read"))
     }
 
+    /// Follows the log until two lists of it are the same.
+    pub(crate) fn follow_gc_log_until_it_rests(&self) -> Result<()> {
+        for _ in 0..ATTEMPTS_MAX {
+            let before = self.list_gc_log()?;
+            self.follow_gc_log()?;
+            if self.list_gc_log()? == before {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "the GC log is rewritten faster than it can be read"))
+    }
+
     /// Returns the versions that were condemned, as far as this process has followed the log.
     pub(crate) fn condemned_versions(&self) -> BTreeSet<VersionUid> {
         backy_core::policy::gc::condemned_versions(self.gc_knowledge().heads.values())

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use backy_core::ids::{LeaseId, SlotAddress, SlotNumber, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::map::{Extent, MapPart, MapReader, MapRoot, Place, salvage_map, visit_map_places, visit_map_slots};
-use backy_core::names::{self, ObjectName};
+use backy_core::names;
 use backy_core::records::manifest::{Checkpoint, Manifest};
 use backy_core::records::mark::Recheck;
 use backy_core::slots::{SlotSet, SlotSets};
@@ -116,8 +116,9 @@ impl Repository {
             Err(error) if is_about_content(&error) => return Ok(RecheckOutcome::Failed),
             collected => collected?,
         }
-        // The map first, the log second.
-        self.follow_gc_log()?;
+        // The map first, the log second. Who rechecks has no lease that counts, so records may be put together meanwhile: the
+        // log is listed until two lists agree.
+        self.follow_gc_log_until_it_rests()?;
         for (pack, set) in slots.iter() {
             let is_condemned = |slot: SlotNumber| self.catalog().is_forgotten(SlotAddress { pack, slot });
             for slot in set.slots() {
@@ -136,10 +137,16 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        let record = Recheck { uid, checked: self.environment().clock.now(), lease };
-        let name: ObjectName = names::checked(uid);
-        self.put_record(RecordKind::Checked, &name, &record)?;
+        self.put_checked(uid, lease)?;
         Ok(RecheckOutcome::Passed)
+    }
+
+    /// Marks a version as one that is good whatever becomes of the lease that it names; durable when it returns.
+    ///
+    /// Only after a recheck, or by the job that has put the manifest, and has looked for a revocation after that.
+    pub(crate) fn put_checked(&self, uid: VersionUid, lease: LeaseId) -> Result<()> {
+        let record = Recheck { uid, checked: self.environment().clock.now(), lease };
+        self.put_record(RecordKind::Checked, &names::checked(uid), &record)
     }
 }
 
