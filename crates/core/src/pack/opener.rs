@@ -33,11 +33,31 @@ impl SlotOpener {
         sealed: &mut [u8],
         output: &mut Vec<u8>,
     ) -> Result<()> {
-        let result = self.try_open(keys, directory, slot, sealed, output);
+        // Growing zeroes only what is new; everything is overwritten.
+        output.resize(directory.locator(slot).map_or(0, |locator| locator.plain_length as usize), 0);
+        let result = self.open_into(keys, directory, slot, sealed, output);
         if result.is_err() {
             output.clear();
         }
-        result.context(|| format!("open slot {slot} of pack {}", directory.name()))
+        result
+    }
+
+    /// Like [`SlotOpener::open`], but fills `output`, exactly: the plain bytes are where they are needed, without a copy.
+    ///
+    /// After an error `output` holds anything.
+    ///
+    /// # Errors
+    /// Also `Damaged` if the slot has another number of plain bytes.
+    pub fn open_into(
+        &mut self,
+        keys: &KeySet,
+        directory: &Directory,
+        slot: SlotNumber,
+        sealed: &mut [u8],
+        output: &mut [u8],
+    ) -> Result<()> {
+        self.try_open(keys, directory, slot, sealed, output)
+            .context(|| format!("open slot {slot} of pack {}", directory.name()))
     }
 
     fn try_open(
@@ -46,7 +66,7 @@ impl SlotOpener {
         directory: &Directory,
         slot: SlotNumber,
         sealed: &mut [u8],
-        output: &mut Vec<u8>,
+        output: &mut [u8],
     ) -> Result<()> {
         let Some(locator) = directory.locator(slot) else {
             return Err(Error::new(ErrorKind::NotFound, "it is gone in this generation"));
@@ -55,6 +75,10 @@ impl SlotOpener {
             let (is, should) = (sealed.len(), locator.stored_length);
             return Err(Error::damaged(format!("it has {is} bytes where {should} were stored")));
         }
+        if output.len() as u64 != u64::from(locator.plain_length) {
+            let (is, should) = (locator.plain_length, output.len());
+            return Err(Error::damaged(format!("it has {is} plain bytes where {should} are expected")));
+        }
         let key = match locator.kind {
             SlotKind::Data => directory.data_key()?,
             SlotKind::MapPage | SlotKind::MapNode => keys.map_slot_key(),
@@ -62,8 +86,6 @@ impl SlotOpener {
         let pack = directory.name().id;
         let associated = slot_associated(keys.repository(), pack, slot, locator.kind, locator.plain_length);
         let body = key.open_in_place(&associated, sealed)?;
-        // Growing zeroes only what is new; everything is overwritten.
-        output.resize(locator.plain_length as usize, 0);
         self.decompressor.decompress(locator.codec, body, output)
     }
 }

@@ -242,6 +242,27 @@ fn swapped_slots_and_packs_are_found() {
 }
 
 #[test]
+fn a_slot_fills_exactly_its_place_or_is_damaged() {
+    let keys = keys_of(&[1]);
+    let pack = write(&keys, later(0), &samples());
+    let directory = directory(&keys, later(0), &pack.bytes).unwrap();
+    let slot = SlotNumber(0);
+    let plain = open(&keys, &directory, &pack.bytes, slot).unwrap();
+    for length in [plain.len(), plain.len() - 1, plain.len() + 1, 0] {
+        let mut sealed = stored(&directory, &pack.bytes, slot).to_vec();
+        let mut output = vec![0xee; length];
+        let opened = SlotOpener::new().unwrap().open_into(&keys, &directory, slot, &mut sealed, &mut output);
+        match opened {
+            Ok(()) => assert_eq!(output, plain),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Damaged);
+                assert_ne!(length, plain.len());
+            }
+        }
+    }
+}
+
+#[test]
 fn later_generation_copies_heals_and_drops_slots_under_their_numbers() {
     let environment = fixed_environment(5);
     let keys = keys_of(&[1]);

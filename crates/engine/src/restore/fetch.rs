@@ -1,7 +1,7 @@
 //! Fetches slots and writes blocks. Several fetchers run at once; each takes a task, reads it in runs, and writes.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backy_catalog::Lookup;
@@ -164,8 +164,9 @@ struct Fetcher<'a> {
     writing: &'a Writing<'a>,
     opener: SlotOpener,
     run: Vec<u8>,
+    /// A slot that was not in the run.
     plain: Vec<u8>,
-    /// Blocks that are ready to be written, one after the other.
+    /// Blocks that are ready to be written, one after the other, in the first `ready_bytes`.
     ready: AlignedBuffer,
     ready_bytes: usize,
     ready_blocks: BlockRange,
@@ -234,86 +235,88 @@ impl<'a> Fetcher<'a> {
             Err(error) => return Err(error),
         };
         self.writing.progress.read_bytes.add(run.len() as u64);
-        let mut last: Option<(SlotNumber, Result<()>)> = None;
+        // Which slot is open, and where in the ready bytes: several blocks may be the same slot.
+        let mut open: Option<(SlotNumber, Range<usize>)> = None;
         for ((slot, block), locator) in items.iter().zip(&locators) {
-            let is_open = last.as_ref().is_some_and(|(opened, result)| opened == slot && result.is_ok());
-            if !is_open {
-                let sealed = locator.filter(|_| has_run).and_then(|locator| {
-                    let from = (locator.offset_bytes - start) as usize;
-                    run.get_mut(from..from + locator.stored_length as usize)
-                });
-                let address = SlotAddress { pack: directory.name().id, slot: *slot };
-                let opened = self.open(directory, address, sealed, *block);
-                last = Some((*slot, opened));
-            }
-            match &last {
-                Some((_, Ok(()))) => self.make_ready(*block)?,
-                Some((_, Err(error))) if is_about_block(error) => {
-                    self.writing.note_damaged(SlotAddress { pack: directory.name().id, slot: *slot }, error);
-                    self.writing.lose(BlockRange { start: *block, count: BlockCount(1) }, &error.to_string())?;
+            let place = self.room_for(*block)?;
+            let opened = match &open {
+                Some((slot_open, bytes)) if slot_open == slot && bytes.len() == place.len() => {
+                    self.ready.copy_within(bytes.clone(), place.start);
+                    Ok(())
                 }
                 _ => {
-                    let failed = last.take().map_or(Ok(()), |(_, result)| result);
-                    self.run = run;
-                    return failed;
+                    let sealed = locator.filter(|_| has_run).and_then(|locator| {
+                        let from = (locator.offset_bytes - start) as usize;
+                        run.get_mut(from..from + locator.stored_length as usize)
+                    });
+                    let address = SlotAddress { pack: directory.name().id, slot: *slot };
+                    self.open(directory, address, sealed, *block, place.clone())
                 }
+            };
+            match opened {
+                Ok(()) => {
+                    self.ready_bytes = place.end;
+                    self.ready_blocks = BlockRange::between(self.ready_blocks.start, *block + BlockCount(1));
+                    open = Some((*slot, place));
+                }
+                Err(error) if is_about_block(&error) => {
+                    self.writing.note_damaged(SlotAddress { pack: directory.name().id, slot: *slot }, &error);
+                    self.writing.lose(BlockRange { start: *block, count: BlockCount(1) }, &error.to_string())?;
+                    open = None;
+                }
+                Err(error) => return Err(error),
             }
         }
         self.run = run;
         Ok(())
     }
 
-    /// Opens a slot into `plain`: from the run that was read, else from whatever generation has it.
+    /// Opens a slot into `place` of the ready bytes: from the run that was read, else from whatever generation has it.
     fn open(
         &mut self,
         directory: &Directory,
         address: SlotAddress,
         sealed: Option<&mut [u8]>,
         block: BlockIndex,
+        place: Range<usize>,
     ) -> Result<()> {
         let repository = self.writing.repository;
         let is_data = directory.locator(address.slot).is_some_and(|locator| locator.kind == SlotKind::Data);
+        let output = &mut self.ready[place];
         let first = match sealed {
             Some(sealed) if is_data => {
-                self.opener.open(repository.keys(), directory, address.slot, sealed, &mut self.plain)
+                self.opener.open_into(repository.keys(), directory, address.slot, sealed, output)
             }
             _ => Err(Error::damaged(format!("slot {address} is not readable"))),
         };
         match first {
-            Err(error) if is_about_block(&error) => {
-                repository.forget_directory(address.pack);
-                let kind = repository.read_slot(address, &mut self.opener, &mut self.plain)?;
-                if kind != SlotKind::Data {
-                    return Err(Error::damaged(format!("slot {address} holds no data")));
-                }
-            }
-            other => other?,
+            Err(error) if is_about_block(&error) => {}
+            other => return other,
         }
-        let version = &self.writing.request.version;
-        let expected = version.block_size.length_bytes(block, version.size_bytes) as usize;
-        if self.plain.len() == expected {
-            Ok(())
-        } else {
-            Err(Error::damaged(format!(
-                "block {block} has {expected} bytes, but slot {address} has {}",
-                self.plain.len()
-            )))
+        repository.forget_directory(address.pack);
+        let kind = repository.read_slot(address, &mut self.opener, &mut self.plain)?;
+        if kind != SlotKind::Data {
+            return Err(Error::damaged(format!("slot {address} holds no data")));
         }
+        if self.plain.len() != output.len() {
+            let (is, should) = (self.plain.len(), output.len());
+            return Err(Error::damaged(format!("block {block} has {should} bytes, but slot {address} has {is}")));
+        }
+        output.copy_from_slice(&self.plain);
+        Ok(())
     }
 
-    /// Puts the open block behind those that are ready, and writes them when it does not follow.
-    fn make_ready(&mut self, block: BlockIndex) -> Result<()> {
-        let follows =
-            self.ready_blocks.end() == block && self.ready_bytes + self.plain.len() <= self.ready.capacity_bytes();
+    /// Returns where in the ready bytes `block` goes: behind those that are ready, or first when it does not follow
+    /// them; then they are written.
+    fn room_for(&mut self, block: BlockIndex) -> Result<Range<usize>> {
+        let version = &self.writing.request.version;
+        let length = version.block_size.length_bytes(block, version.size_bytes) as usize;
+        let follows = self.ready_blocks.end() == block && self.ready_bytes + length <= self.ready.len();
         if !follows || self.ready_bytes >= WRITE_BYTES_MAX {
             self.write_ready()?;
             self.ready_blocks = BlockRange::between(block, block);
         }
-        self.ready.resize(self.ready_bytes + self.plain.len());
-        self.ready[self.ready_bytes..].copy_from_slice(&self.plain);
-        self.ready_bytes += self.plain.len();
-        self.ready_blocks = BlockRange::between(self.ready_blocks.start, block + BlockCount(1));
-        Ok(())
+        Ok(self.ready_bytes..self.ready_bytes + length)
     }
 
     fn write_ready(&mut self) -> Result<()> {
@@ -321,12 +324,11 @@ impl<'a> Fetcher<'a> {
         if blocks.is_empty() {
             return Ok(());
         }
-        self.ready.resize(self.ready_bytes);
         let range = self.writing.byte_range(blocks);
         if self.writing.request.writes_differences_only {
             self.write_differences(range)?;
         } else {
-            self.writing.request.target.write_at(range.offset_bytes, &self.ready)?;
+            self.writing.request.target.write_at(range.offset_bytes, &self.ready[..self.ready_bytes])?;
             self.writing.written_bytes.add(range.length_bytes);
             self.writing.progress.written_bytes.add(range.length_bytes);
         }
@@ -339,10 +341,10 @@ impl<'a> Fetcher<'a> {
     /// Writes those of the ready blocks that differ from the target.
     fn write_differences(&mut self, range: ByteRange) -> Result<()> {
         let block_bytes = self.writing.request.version.block_size.bytes() as usize;
-        self.compared.resize(self.ready.len());
+        self.compared.resize(self.ready_bytes);
         self.writing.request.target.read_at(range.offset_bytes, &mut self.compared)?;
         let mut offset_bytes = range.offset_bytes;
-        for (new, old) in self.ready.chunks(block_bytes).zip(self.compared.chunks(block_bytes)) {
+        for (new, old) in self.ready[..self.ready_bytes].chunks(block_bytes).zip(self.compared.chunks(block_bytes)) {
             let length = new.len() as u64;
             if new == old {
                 self.writing.equal_bytes.add(length);
