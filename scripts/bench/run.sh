@@ -117,6 +117,9 @@ floors() {
     bring day1
     "$XTASK" floor compress "$W/images/day1.img" "$W/frames" >/dev/null
     measure floor restore floor_decompress
+    rm -f "$W/restored.img"
+    "$XTASK" floor compress "$W/images/day1.img" "$W/frames" 16384 >/dev/null
+    measure floor16 restore floor_decompress
     rm -f "$W/restored.img" "$W/frames"
   fi
 }

@@ -15,10 +15,11 @@ awk -F '\t' -v cores="$cores" '
     if (value == "") return "| " what " | - | " (is_most ? "at most " : "at least ") limit " | - |"
     return sprintf("| %s | %.2f | %s %s | %s |", what, value, is_most ? "at most" : "at least", limit, (is_most ? value <= limit : value >= limit) ? "yes" : "**no**")
   }
+  function is_floor(tool) { return tool ~ /^floor/ }
   function wall_of(tool, step) { return median(wall[tool, step]) }
   function best_peer(step,   best, t, w) {
     best = ""
-    for (t in is_tool) if (t != "backy2" && t != "floor") { w = wall_of(t, step); if (w != "" && (best == "" || w < best)) best = w }
+    for (t in is_tool) if (t != "backy2" && !is_floor(t)) { w = wall_of(t, step); if (w != "" && (best == "" || w < best)) best = w }
     return best
   }
   FNR == 1 { file++; next }
@@ -42,6 +43,7 @@ awk -F '\t' -v cores="$cores" '
     print goal("unchanged: fastest peer / seconds", ratio(best_peer("again"), wall_of("backy2", "again")), 3, 0)
     print goal("zeros: seconds / reading them", ratio(wall_of("backy2", "zeros"), wall_of("floor", "zeros")), 2, 1)
     print goal("restore: seconds / decompress and write", ratio(wall_of("backy2", "restore"), wall_of("floor", "restore")), 1.2, 1)
+    print goal("the same, the floor in frames of 16 KiB", ratio(wall_of("backy2", "restore"), wall_of("floor16", "restore")), 1.2, 1)
     print goal("1 GiB changed, 200 TB / 10 GB", ratio(wall_of("backy2", "huge"), wall_of("backy2", "small")), 1.2, 1)
     print goal("the same, allocated in pieces of 1 to 16 blocks", ratio(wall_of("backy2", "huge-16-islands"), wall_of("backy2", "small-16-islands")), 1.2, 1)
     print goal("the same, allocated in single blocks", ratio(wall_of("backy2", "huge-1-islands"), wall_of("backy2", "small-1-islands")), 1.2, 1)
@@ -62,7 +64,7 @@ awk -F '\t' -v cores="$cores" '
       if (part[2] != step_name[s]) continue
       k = row[r]; w = median(wall[k])
       printf "| %s | %s | %s | %s | %.2f | %.0f | %s | %s |\n", part[2], part[1], shown(w, "%.2f"), shown(part[1] == "floor" ? "" : ratio(w, wall_of("floor", part[2])), "%.2f"), median(cpu[k]),
-        median(rss[k]) / 1024, part[1] == "floor" ? "-" : sprintf("%.1f", median(added[k]) / 1048576), k in bad ? "exit code " bad[k] : ""
+        median(rss[k]) / 1024, is_floor(part[1]) ? "-" : sprintf("%.1f", median(added[k]) / 1048576), k in bad ? "exit code " bad[k] : ""
     }
     printf "\n%d cores. Others used at most %d %% of the machine during a step.\n", cores, noise
   }' "$1" "$2"

@@ -4,8 +4,8 @@
 //! benchmark takes the time around it.
 //!
 //! ```text
-//!  what `floor compress` writes:   frame, frame, ...   |  table: (offset, length, frame length) u64 each  |  end:
-//!                                                                           image size, frame count u64
+//!  what `floor compress` writes:   frame, frame, ...   |  table, of pieces: offset, length, length of its frames u64  |
+//!                                  end: image size, piece count u64
 //! ```
 
 use crate::Result;
@@ -71,8 +71,14 @@ pub fn zeros(file: &str) -> Result<()> {
     Ok(())
 }
 
-/// Compresses the data ranges in frames, and writes them with a table of where they belong.
-pub fn compress(image: &str, file: &str) -> Result<()> {
+/// Compresses the data ranges, and writes them with a table of where they belong.
+///
+/// A piece is one frame, or with `frame_bytes` as many frames of so many plain bytes as it has: what a program has to open that
+/// compresses each block by itself.
+pub fn compress(image: &str, file: &str, frame_bytes: Option<usize>) -> Result<()> {
+    if frame_bytes == Some(0) {
+        return Err("a frame has at least one byte".into());
+    }
     let (source, size_bytes) = open(image)?;
     let target = create(file)?;
     let pieces = pieces(&data_ranges(&source, size_bytes)?, PIECE_BYTES);
@@ -82,10 +88,14 @@ pub fn compress(image: &str, file: &str) -> Result<()> {
         &pieces,
         || Ok((Vec::new(), zstd::bulk::Compressor::new(1)?)),
         |(buffer, compressor), piece| {
-            let frame = compressor.compress(read(&source, piece, buffer)?)?;
-            let at = end.fetch_add(frame.len() as u64, Ordering::Relaxed);
-            target.write_all_at(&frame, at)?;
-            let row = Frame { at, length_bytes: frame.len() as u64, piece: piece.clone() };
+            let mut frames = Vec::new();
+            let plain = read(&source, piece, buffer)?;
+            for plain in plain.chunks(frame_bytes.unwrap_or(plain.len()).max(1)) {
+                frames.extend_from_slice(&compressor.compress(plain)?);
+            }
+            let at = end.fetch_add(frames.len() as u64, Ordering::Relaxed);
+            target.write_all_at(&frames, at)?;
+            let row = Frames { at, length_bytes: frames.len() as u64, piece: piece.clone() };
             table.lock().map_err(|_| "another thread panicked")?.push(row);
             Ok(())
         },
@@ -127,13 +137,14 @@ pub fn decompress(file: &str, image: &str) -> Result<()> {
     Ok(())
 }
 
-struct Frame {
+/// The frames of a piece.
+struct Frames {
     at: u64,
     length_bytes: u64,
     piece: Range<u64>,
 }
 
-fn read_table(source: &File, file_size_bytes: u64) -> Result<(Vec<Frame>, u64)> {
+fn read_table(source: &File, file_size_bytes: u64) -> Result<(Vec<Frames>, u64)> {
     let mut buffer = Vec::new();
     let end_at = file_size_bytes.checked_sub(16).ok_or("the file is too short")?;
     let (size_bytes, frame_count) = match numbers(read(source, &(end_at..file_size_bytes), &mut buffer)?).as_slice() {
@@ -146,7 +157,7 @@ fn read_table(source: &File, file_size_bytes: u64) -> Result<(Vec<Frame>, u64)> 
     let mut at = 0;
     for row in rows.chunks_exact(3) {
         if let [offset, plain_bytes, length_bytes] = *row {
-            table.push(Frame { at, length_bytes, piece: offset..offset + plain_bytes });
+            table.push(Frames { at, length_bytes, piece: offset..offset + plain_bytes });
             at += length_bytes;
         }
     }
@@ -172,8 +183,10 @@ mod tests {
         let image = File::create(path("image")).unwrap();
         image.set_len(5_000_001).unwrap();
         image.write_all_at(&[3; 1_500_000], 2_000_000).unwrap();
-        compress(&path("image"), &path("frames")).unwrap();
-        decompress(&path("frames"), &path("again")).unwrap();
-        assert!(std::fs::read(path("image")).unwrap() == std::fs::read(path("again")).unwrap());
+        for frame_bytes in [None, Some(16 << 10), Some(7_001)] {
+            compress(&path("image"), &path("frames"), frame_bytes).unwrap();
+            decompress(&path("frames"), &path("again")).unwrap();
+            assert!(std::fs::read(path("image")).unwrap() == std::fs::read(path("again")).unwrap());
+        }
     }
 }

@@ -32,7 +32,7 @@ usage: cargo xtask CHORE
   floor dense IMAGE FILE            write the data ranges of a sparse image one after the other
   floor hash IMAGE                  read the data ranges and hash them with BLAKE3, on all cores
   floor zeros FILE                  read all of a file and look whether it is zero, on all cores
-  floor compress IMAGE FILE         compress the data ranges with zstd -1 in frames of 1 MiB, on all cores
+  floor compress IMAGE FILE [BYTES] compress the data ranges with zstd -1 in frames of 1 MiB, or of BYTES, on all cores
   floor decompress FILE IMAGE       write the image that FILE was made of, sparse, on all cores
   floor study IMAGE...              bytes of the unique non-zero 16 KiB blocks after zstd -1, one by one, per image
 ";
@@ -67,7 +67,8 @@ fn run(words: &[&str]) -> Result<bool> {
         ["floor", "dense", image, file] => floor::dense(image, file)?,
         ["floor", "hash", image] => floor::hash(image)?,
         ["floor", "zeros", file] => floor::zeros(file)?,
-        ["floor", "compress", image, file] => floor::compress(image, file)?,
+        ["floor", "compress", image, file] => floor::compress(image, file, None)?,
+        ["floor", "compress", image, file, frame_bytes] => floor::compress(image, file, Some(frame_bytes.parse()?))?,
         ["floor", "decompress", file, image] => floor::decompress(file, image)?,
         ["floor", "study", images @ ..] if !images.is_empty() => study::run(images)?,
         _ => return Ok(false),
