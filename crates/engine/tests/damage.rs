@@ -285,6 +285,28 @@ fn a_bad_map_node_loses_the_blocks_below_it() {
 }
 
 #[test]
+fn a_bad_sheet_loses_the_blocks_below_its_node() {
+    let world = World::new(9);
+    let source = long_volume();
+    let mut version = world.host.backup(&source, "vm").manifest;
+    // Lone changes collect in the node, until they are worth a sheet.
+    for block in (100..).step_by(1000).take(4) {
+        backy_device::Target::write_at(&source, block * BLOCK as u64, &noise(block, BLOCK)).unwrap();
+        version = world.host.backup(&source, "vm").manifest;
+        if map_slots(&world.host, &version, SlotKind::MapNode).len() == 2 {
+            break;
+        }
+    }
+    let bytes = all_bytes(&source);
+    let [_, sheet] = map_slots(&world.host, &version, SlotKind::MapNode)[..] else { panic!("no sheet was written") };
+    world.check_lost(&world.new_host(), &version, &bytes, &[]);
+    damage_slot(&world.store, &world.host.repository, sheet);
+    let lost: Vec<u64> = (0..version.map.blocks.0).collect();
+    world.check_lost(&world.new_host(), &version, &bytes, &lost);
+    world.check_healing(&version, &bytes);
+}
+
+#[test]
 fn a_backup_finds_by_itself_that_the_map_of_its_base_is_bad() {
     for is_hinted in [true, false] {
         let world = World::new(8);
