@@ -89,6 +89,7 @@ fn contradictions_are_usage_errors() {
         &["scrub", "-s", "image", &first, &second],
         &["scrub", "--since-last", &first],
         &["scrub", "-p", "101", &first],
+        &["scrub", "-p", "0", &first],
     ] {
         assert_eq!(place.run(wrong).code, 2, "{wrong:?}");
     }

@@ -31,7 +31,7 @@ pub struct Scrub {
     /// All complete versions of this name
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Read only so much, in whole packs: 0 to 100; what is read is drawn by chance
+    /// Read only so much, in whole packs: up to 100; what is read is drawn by chance
     #[arg(short = 'p', long = "percent", value_name = "PERCENT", value_parser = parse_percent)]
     pub percent: Option<f64>,
     /// Of a share, read first what was read longest ago, as far as this host knows

@@ -43,6 +43,9 @@ pub(super) fn run(app: &App, arguments: &Scrub) -> Result<Exit, Failure> {
     if arguments.source.is_some() && arguments.versions.len() != 1 {
         return Err(Failure::usage("a source is compared with one version only"));
     }
+    if arguments.percent.is_some_and(|percent| percent <= 0.0) {
+        return Err(Failure::usage("a share of 0 percent is nothing to scrub"));
+    }
     let url = arguments.source.as_deref().map(absolute).transpose()?;
     let source = url.map(|url| {
         open_source(&url, &DeviceOptions::default())

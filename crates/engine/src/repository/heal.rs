@@ -40,7 +40,7 @@ impl Repository {
             self.retire_damage(&known, &[(pack, good)].into())?;
         }
         if !healed.is_empty() {
-            info!("pack {pack}: {} damaged slots were healed", healed.len());
+            info!("pack {pack} is healed: slots that were damaged and are good now: {}", healed.len());
         }
         Ok(healed)
     }
