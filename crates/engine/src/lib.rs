@@ -6,6 +6,7 @@
 //!  restore       version -> target
 //!  cleanup       what no version needs -> free space
 //!  scrub         versions -> damage, healed if a source is there
+//!  serve_version version -> whoever mounts it
 //!  list remove label statistics key       the short jobs
 //!  settings progress                      what the front door turns and watches
 //! ```
@@ -23,6 +24,7 @@ pub mod remove;
 pub mod repository;
 pub mod restore;
 pub mod scrub;
+pub mod serve_version;
 pub mod settings;
 
 pub use repository::Repository;

@@ -6,7 +6,7 @@
 //!  records              small sealed objects
 //!  versions labels      manifests, checkpoints, tombstones, labels -> versions
 //!  taken                versions as a job under a lease may rely on them
-//!  packs rewrite        slots, from whatever generation has them; the next generation
+//!  packs runs rewrite   slots, from whatever generation has them: one, or many at once; the next generation
 //!  map_io blocks        block maps and blocks, read and written through packs
 //!  damage heal index    what is broken, and made good again; what other hosts stored
 //! ```
@@ -24,6 +24,7 @@ pub mod open;
 pub mod packs;
 pub mod records;
 pub mod rewrite;
+pub mod runs;
 pub(crate) mod taken;
 pub mod unlock;
 pub mod versions;

@@ -58,7 +58,7 @@ impl DirectoryCache {
 
 impl Repository {
     /// Returns the directory of a pack's highest generation that can be read.
-    pub(crate) fn directory(&self, pack: PackId) -> Result<Arc<Directory>> {
+    pub fn directory(&self, pack: PackId) -> Result<Arc<Directory>> {
         if let Some(directory) = self.directories.get(pack) {
             return Ok(directory);
         }
@@ -68,7 +68,7 @@ impl Repository {
     }
 
     /// Forgets what is known of where a pack is, after it was not there.
-    pub(crate) fn forget_directory(&self, pack: PackId) {
+    pub fn forget_directory(&self, pack: PackId) {
         self.directories.remove(pack);
     }
 

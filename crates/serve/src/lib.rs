@@ -1,0 +1,13 @@
+//! The other doors of backy2: versions as disks.
+//!
+//! ```text
+//!  view       a version as a Source: caches, read-ahead, threads that fetch
+//! ```
+//!
+//! Everything that is served is a `Source` or a `Target`, so that each door serves anything. Nothing here knows the
+//! command line.
+
+pub mod view;
+
+pub use view::VersionView;
+pub use view::view_cache::{ViewCache, ViewSettings};
