@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!  view       a version as a Source: caches, read-ahead, threads that fetch
+//!  overlay    a writable disk on top of a read-only one
 //! ```
 //!
 //! Everything that is served is a `Source` or a `Target`, so that each door serves anything. Nothing here knows the
 //! command line.
 
+pub mod overlay;
 pub mod view;
 
+pub use overlay::Overlay;
 pub use view::VersionView;
 pub use view::view_cache::{ViewCache, ViewSettings};
