@@ -3,11 +3,13 @@
 //! ```text
 //!  view       a version as a Source: caches, read-ahead, threads that fetch
 //!  overlay    a writable disk on top of a read-only one
+//!  nbd        disks for everything that speaks the NBD protocol
 //! ```
 //!
 //! Everything that is served is a `Source` or a `Target`, so that each door serves anything. Nothing here knows the
 //! command line.
 
+pub mod nbd;
 pub mod overlay;
 pub mod view;
 

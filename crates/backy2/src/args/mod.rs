@@ -4,6 +4,7 @@
 
 pub mod jobs;
 pub mod key;
+pub mod nbd;
 pub mod scrub;
 pub mod upkeep;
 pub mod versions;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::jobs::{Backup, Init, Restore};
 use self::key::Key;
+use self::nbd::Nbd;
 use self::scrub::Scrub;
 use self::upkeep::{Cleanup, Leases};
 use self::versions::{AddTag, Expire, Ls, Protect, RemoveTag, Rm, Stats, Unprotect};
@@ -108,6 +110,7 @@ pub enum Command {
     Backup(Box<Backup>),
     Restore(Restore),
     Scrub(Scrub),
+    Nbd(Box<Nbd>),
     Ls(Ls),
     Stats(Stats),
     Rm(Rm),

@@ -10,6 +10,7 @@ mod key;
 mod label;
 mod leases;
 mod ls;
+mod nbd;
 mod restore;
 mod rm;
 mod scrub;
@@ -35,6 +36,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Backup(arguments) => backup::run(&app, &arguments),
         Command::Restore(arguments) => restore::run(&app, &arguments),
         Command::Scrub(arguments) => scrub::run(&app, &arguments),
+        Command::Nbd(arguments) => nbd::run(&app, &arguments),
         Command::Ls(arguments) => ls::run(&app, &arguments),
         Command::Stats(arguments) => stats::run(&app, &arguments),
         Command::Rm(arguments) => rm::run(&app, &arguments),

@@ -19,7 +19,6 @@ mod pieces;
 mod read_ahead;
 mod shared_cache;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backy_core::ids::{SlotAddress, VersionUid};
@@ -45,15 +44,12 @@ const PIECE_BYTES_MIN: u64 = 256 << 10;
 const PIECE_BYTES_MAX: u64 = 2 << 20;
 /// A question about more pages than that goes past the cache of pages.
 const CACHED_PAGES_MAX: u64 = 64;
-/// As many bad blocks of a version are logged.
-const COMPLAINTS_MAX: usize = 10_000;
 
 /// One version that is open for reading.
 pub struct VersionView {
     cache: Arc<ViewCache>,
     version: ServedVersion,
     read_ahead: Mutex<ReadAhead>,
-    complaints: Mutex<BTreeSet<BlockIndex>>,
 }
 
 impl VersionView {
@@ -65,12 +61,7 @@ impl VersionView {
         let version = ServedVersion::begin(cache.repository().clone(), uid)?;
         // All streams together must not push out what the others have read ahead.
         let window_bytes_max = cache.settings.read_ahead_bytes.min(cache.settings.cache_bytes as u64 / 16);
-        Ok(VersionView {
-            cache: cache.clone(),
-            version,
-            read_ahead: Mutex::new(ReadAhead::new(window_bytes_max)),
-            complaints: Mutex::default(),
-        })
+        Ok(VersionView { cache: cache.clone(), version, read_ahead: Mutex::new(ReadAhead::new(window_bytes_max)) })
     }
 
     /// Returns the version.
@@ -211,13 +202,9 @@ impl VersionView {
     fn complain(&self, block: BlockIndex, error: &Error) -> Error {
         let offset_bytes = self.manifest().block_size.offset_bytes(block);
         let is_bad = is_about_block(error);
-        let message =
-            format!("version {}: byte {offset_bytes} and what follows cannot be read: {error}", self.manifest().uid);
-        if is_bad {
-            let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-            if complaints.len() < COMPLAINTS_MAX && complaints.insert(block) {
-                warn!("{message}");
-            }
+        let message = format!("version {} cannot be read at byte {offset_bytes}: {error}", self.manifest().uid);
+        if is_bad && self.cache.is_first_complaint(self.manifest().uid, block) {
+            warn!("{message}");
         }
         Error::new(if is_bad { ErrorKind::Unreadable } else { error.kind() }, message)
     }

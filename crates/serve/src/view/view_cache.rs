@@ -1,16 +1,22 @@
 //! What all open versions of a repository share, and how long a read waits for it.
 
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use backy_core::ids::VersionUid;
+use backy_core::units::BlockIndex;
 use backy_core::{Error, ErrorKind, Result};
 use backy_engine::Repository;
 
 use super::fetchers::{Fetchers, Task};
 use super::loader::{BlockTicket, Loader};
 use super::shared_cache::{Found, Landed, SharedCache, Ticket};
+
+/// As many bad blocks are logged.
+const COMPLAINTS_MAX: usize = 10_000;
 
 /// How open versions use the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct ViewCache {
     pub(super) loader: Arc<Loader>,
     pub(super) fetchers: Fetchers,
     pub(super) settings: ViewSettings,
+    /// Bad blocks that were logged.
+    complaints: Mutex<BTreeSet<(VersionUid, BlockIndex)>>,
 }
 
 impl ViewCache {
@@ -41,7 +49,8 @@ impl ViewCache {
     pub fn new(repository: Arc<Repository>, settings: ViewSettings) -> Result<Arc<ViewCache>> {
         let threads = repository.settings().simultaneous_reads.max(NonZeroUsize::MIN);
         let loader = Arc::new(Loader::new(repository, settings.cache_bytes));
-        Ok(Arc::new(ViewCache { loader, fetchers: Fetchers::start(threads)?, settings }))
+        let fetchers = Fetchers::start(threads)?;
+        Ok(Arc::new(ViewCache { loader, fetchers, settings, complaints: Mutex::default() }))
     }
 
     /// Returns the repository that the versions are in.
@@ -79,6 +88,12 @@ impl ViewCache {
                 }
             }
         }
+    }
+
+    /// Says whether nobody has complained of this block yet, and notes that somebody does.
+    pub(super) fn is_first_complaint(&self, uid: VersionUid, block: BlockIndex) -> bool {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.len() < COMPLAINTS_MAX && complaints.insert((uid, block))
     }
 
     pub(super) fn deadline(&self) -> Deadline {

@@ -1,0 +1,31 @@
+//! The messages of the NBD protocol as values: what is sent, without who sends it.
+//!
+//! ```text
+//!  bytes          numbers, the highest byte first
+//!  handshake      greeting, options, replies to options           (fixed newstyle)
+//!  transmission   requests, simple replies, chunks of structured replies
+//! ```
+//!
+//! The protocol is described in doc/proto.md of <https://github.com/NetworkBlockDevice/nbd>; the names here are its names,
+//! in our spelling. Each value is encoded and decoded, so that a server and a client can use it. Decoders survive any
+//! bytes, and everything that has a length has a limit. Nothing here reads or writes.
+
+pub mod bytes;
+pub mod handshake;
+pub mod transmission;
+
+/// The most bytes that one request reads or writes: what the protocol says that everybody may expect.
+pub const PAYLOAD_BYTES_MAX: u32 = 32 << 20;
+/// The longest name of an export, in bytes.
+pub const NAME_BYTES_MAX: usize = 4096;
+/// The most data that comes with an option, in bytes.
+pub const OPTION_BYTES_MAX: u32 = 64 << 10;
+
+/// Returns what a server of ours can do with a disk that can be written or not.
+pub fn export_flags_of_disk(is_writable: bool) -> u16 {
+    use handshake::export_flags as flag;
+    let always = flag::HAS_FLAGS | flag::SEND_FLUSH | flag::SEND_DF | flag::CAN_MULTI_CONN;
+    let by_kind =
+        if is_writable { flag::SEND_FUA | flag::SEND_TRIM | flag::SEND_WRITE_ZEROES } else { flag::READ_ONLY };
+    always | by_kind
+}
