@@ -15,7 +15,7 @@ else
   note "cargo-deny is not installed: licences and sources were not checked."
 fi
 if has shellcheck; then
-  say "== shell scripts"; shellcheck -x scripts/*.sh scripts/bench/*.sh .ci/run
+  say "== shell scripts"; shellcheck -x scripts/*.sh scripts/bench/*.sh scripts/testbed/*.sh .ci/run
 else
   note "shellcheck is not installed: the shell scripts were not checked."
 fi

@@ -22,10 +22,8 @@ use super::stream::{Socket, Stream};
 use super::sys;
 use super::transmit::transmit;
 
-/// The smallest unit of a block device.
-const SECTOR_BYTES: u64 = 512;
-/// What Linux reads and writes at least where the size allows it.
-const BLOCK_BYTES: u32 = 4096;
+/// The unit of the block device: file systems with smaller blocks than the device has are not mounted.
+const SECTOR_BYTES: u32 = 512;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes `export` the block device `device` until it is disconnected, or the user stops it.
@@ -43,8 +41,9 @@ pub fn connect(device: &Path, export: Arc<Export>, cancel: &Cancel, environment:
         errno => failed("set up", errno.into()),
     })?;
     let size_bytes = export.disk().source().size_bytes();
-    if !size_bytes.is_multiple_of(SECTOR_BYTES) {
-        warn!("{} has no room for the last {} bytes", device.display(), size_bytes % SECTOR_BYTES);
+    let rest_bytes = size_bytes % u64::from(SECTOR_BYTES);
+    if rest_bytes > 0 {
+        warn!("{} has no room for the last {rest_bytes} bytes", device.display());
     }
     let stream = Stream::new(Arc::new(Socket::Unix(ours)));
     let session = Session { export, has_structured_replies: false, has_allocation: false };
@@ -78,10 +77,9 @@ pub fn connect(device: &Path, export: Arc<Export>, cancel: &Cancel, environment:
 
 fn set_up(device: &File, socket: &UnixStream, export: &Export) -> Result<(), rustix::io::Errno> {
     let size_bytes = export.disk().source().size_bytes();
-    let block_bytes = if size_bytes.is_multiple_of(u64::from(BLOCK_BYTES)) { BLOCK_BYTES } else { 512 };
     sys::set_socket(device, socket.as_fd())?;
-    sys::set_block_size(device, block_bytes)?;
-    sys::set_size_blocks(device, size_bytes / u64::from(block_bytes))?;
+    sys::set_block_size(device, SECTOR_BYTES)?;
+    sys::set_size_blocks(device, size_bytes / u64::from(SECTOR_BYTES))?;
     sys::set_flags(device, export.flags())
 }
 
