@@ -29,3 +29,33 @@ pub fn export_flags_of_disk(is_writable: bool) -> u16 {
         if is_writable { flag::SEND_FUA | flag::SEND_TRIM | flag::SEND_WRITE_ZEROES } else { flag::READ_ONLY };
     always | by_kind
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::handshake::{ContextRequest, ExportRequest, Information, OptionHeader};
+    use super::transmission::{Request, decode_error, decode_status, encode_status};
+
+    proptest! {
+        /// The fuzz target `nbd_wire` tries the same for longer.
+        #[test]
+        fn decoders_survive_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..64), shortens in any::<bool>()) {
+            // Lengths are usually absurd; these are not.
+            let mut bytes = bytes;
+            if shortens && bytes.len() > 8 {
+                bytes[..3].fill(0);
+            }
+            if let Ok(request) = ExportRequest::decode(&bytes) {
+                prop_assert_eq!(request.encode(), bytes.clone());
+            }
+            if let Ok(request) = ContextRequest::decode(&bytes) {
+                prop_assert_eq!(request.encode(), bytes.clone());
+            }
+            if let Ok((context, ranges)) = decode_status(&bytes) {
+                prop_assert_eq!(encode_status(context, &ranges), bytes.clone());
+            }
+            let _ = (OptionHeader::decode(&bytes), Request::decode(&bytes), Information::decode(&bytes), decode_error(&bytes));
+        }
+    }
+}
