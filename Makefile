@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_FOLDER := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test test-long model bench lint check build install
+.PHONY: help demo test test-boot test-vm test-long model bench lint check build install
 
 help: ## list the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,12 @@ demo: ## back up a real disk image, change it, back up again, restore, compare
 
 test: ## run the tests; ends with "N passed, N failed, N skipped"
 	@scripts/test.sh
+
+test-boot: ## boot a Debian from its backup over NBD, and move it while it runs (minutes)
+	@scripts/test-boot.sh
+
+test-vm: ## try what needs a kernel of its own, in a VM (minutes)
+	@scripts/test-vm.sh
 
 test-long: ## run all tests, the long ones too (hours)
 	@scripts/test.sh --long

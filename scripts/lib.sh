@@ -32,6 +32,11 @@ need() {
   fi
 }
 
+# want COMMAND=PACKAGE..: the same for what is only good to have: says what is missing and goes on.
+want() {
+  (need "$@") || note "some tests will be skipped."
+}
+
 # need_rust: makes sure that cargo is there, and a linker and C compiler for the crates that hold C.
 need_rust() {
   has cargo || { [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ] && PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"; } \

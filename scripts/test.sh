@@ -20,6 +20,9 @@ need_rust
 export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never
 [ "$long" = no ] || export BACKY2_TEST_LONG=1
 
+# Clients that are tried with `backy2 nbd`.
+want qemu-img=qemu-utils qemu-io=qemu-utils nbdinfo=libnbd-bin nbdcopy=libnbd-bin nbdsh=python3-libnbd openssl=openssl
+
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 passed=0; failed=0; ignored=0; status=0
