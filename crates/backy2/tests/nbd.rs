@@ -273,11 +273,19 @@ fn tls_lets_in_whom_it_should() {
     let with_tls = ["-p", "0", "--tls-certificate", &chain, "--tls-key", &key];
     let certificates = text(folder.clone());
 
-    let server = Server::start(&place, &[&with_tls[..], &["--tls-client-authority", &authority]].concat());
+    let server = Server::start(&place, &[&with_tls[..], &["-w", "--tls-client-authority", &authority]].concat());
     assert!(server.uri.starts_with("nbds://"), "{}", server.uri);
     let export = format!("{}?tls-certificates={certificates}", server.export(&place, "vm@latest"));
     ok(&place, &nbdcopy, &["--connections=4", &export, "copied"]);
     assert!(place.read("copied") == bytes);
+    // Requests of all lengths, many at once: records end everywhere.
+    let other = random(3, 24 * MIB);
+    place.write("new", &other);
+    for length in ["--request-size=65536", "--request-size=4096", "--request-size=1048576"] {
+        ok(&place, &nbdcopy, &["--flush", "--requests=32", length, "new", &export]);
+    }
+    ok(&place, &nbdcopy, &[&export, "copied"]);
+    assert!(place.read("copied") == other);
     let (is_ok, said) = try_run(&place, &nbdinfo, &[&server.export(&place, "vm@latest").replace("nbds://", "nbd://")]);
     assert!(!is_ok, "it lets clients in without TLS: {said}");
     std::fs::rename(folder.join("client-cert.pem"), folder.join("kept")).unwrap();

@@ -61,6 +61,8 @@ pub fn server_config(certificates: Certificates<'_>) -> Result<Arc<ServerConfig>
 /// The encrypted side of a connection.
 pub(crate) struct TlsSession {
     connection: Mutex<ServerConnection>,
+    /// What was read off the socket and not yet decrypted.
+    pending: Mutex<Cursor<Vec<u8>>>,
 }
 
 impl TlsSession {
@@ -76,28 +78,32 @@ impl TlsSession {
         while connection.wants_write() {
             connection.write_tls(&mut both).map_err(failed)?;
         }
-        Ok(TlsSession { connection: Mutex::new(connection) })
+        Ok(TlsSession { connection: Mutex::new(connection), pending: Mutex::default() })
     }
 
     /// Reads some plain bytes; 0 when the client has said goodbye.
     pub(crate) fn read(&self, socket: &Socket, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let mut record = [0; RECORD_BYTES];
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match self.lock().reader().read(buffer) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 read => return read,
             }
-            let count = socket.read(&mut record)?;
-            if count == 0 {
-                return Ok(0);
+            if pending.position() == pending.get_ref().len() as u64 {
+                let mut record = std::mem::take(&mut *pending).into_inner();
+                record.resize(RECORD_BYTES, 0);
+                let count = socket.read(&mut record)?;
+                record.truncate(count);
+                *pending = Cursor::new(record);
+                if count == 0 {
+                    return Ok(0);
+                }
             }
-            let mut rest = Cursor::new(&record[..count]);
+            // Not all of it at once: the library refuses more while plain bytes wait to be read.
             let mut connection = self.lock();
-            while rest.position() < count as u64 {
-                connection.read_tls(&mut rest)?;
-                let processed = connection.process_new_packets();
-                processed.map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
-            }
+            connection.read_tls(&mut *pending)?;
+            let processed = connection.process_new_packets();
+            processed.map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
         }
     }
 
