@@ -4,21 +4,20 @@
 
 mod support;
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backy_core::ErrorKind;
 use backy_core::map::visit_map_slots;
-use backy_core::names::ObjectName;
 use backy_core::pack::SlotKind;
 use backy_core::units::ByteRange;
 use backy_device::Source;
 use backy_device::conformance::check_source;
 use backy_serve::{VersionView, ViewCache, ViewSettings};
-use backy_store::{ObjectInfo, ObjectRange, ObjectStore};
+use backy_store::ObjectStore;
 use backy_testkit::device::{DeviceFaults, MemoryDevice};
 use backy_testkit::store::{FaultyStore, Operation};
-use support::{BLOCK, Scene, damage_slot, noise, read, slot_of};
+use support::{BLOCK, Gate, Scene, damage_slot, noise, read, slot_of};
 
 /// A volume with data, zeros, repeated blocks and a short end.
 fn volume(seed: u64, blocks: usize) -> Vec<u8> {
@@ -186,59 +185,19 @@ fn a_store_that_fails_fails_the_read_and_may_come_back() {
     assert!(read(&view, 0, 10 * BLOCK) == bytes[..10 * BLOCK]);
 }
 
-/// A store whose reads of packs wait until somebody opens the gate.
-struct Gate {
-    inner: FaultyStore,
-    is_open: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl ObjectStore for Gate {
-    fn put(&self, name: &ObjectName, body: &[u8]) -> backy_core::Result<()> {
-        self.inner.put(name, body)
-    }
-
-    fn get(&self, name: &ObjectName, size_bytes_max: u64) -> backy_core::Result<Vec<u8>> {
-        self.inner.get(name, size_bytes_max)
-    }
-
-    fn get_range(&self, name: &ObjectName, range: ObjectRange, buffer: &mut Vec<u8>) -> backy_core::Result<()> {
-        let is_open = self.is_open.lock().unwrap();
-        drop(self.changed.wait_while(is_open, |is_open| !*is_open).unwrap());
-        self.inner.get_range(name, range, buffer)
-    }
-
-    fn list(
-        &self,
-        prefix: &str,
-        visit: &mut dyn FnMut(ObjectInfo) -> backy_core::Result<()>,
-    ) -> backy_core::Result<()> {
-        self.inner.list(prefix, visit)
-    }
-
-    fn delete(&self, name: &ObjectName) -> backy_core::Result<()> {
-        self.inner.delete(name)
-    }
-
-    fn url(&self) -> String {
-        self.inner.url()
-    }
-}
-
 #[test]
 fn a_store_that_hangs_fails_the_read_when_patience_ends() {
     let mut scene = Scene::new(10);
     let bytes = volume(10, 300);
     let version = scene.backup(&MemoryDevice::with_bytes(&bytes), "v");
-    let gate = Arc::new(Gate { inner: scene.store.clone(), is_open: Mutex::new(false), changed: Condvar::new() });
+    let gate = Arc::new(Gate::closed(scene.store.clone()));
     let settings = ViewSettings { patience: Duration::from_millis(20), ..ViewSettings::default() };
     let cache = ViewCache::new(scene.repository_in(gate.clone()), settings).unwrap();
     let view = VersionView::open(&cache, version.uid).unwrap();
     for _ in 0..10 {
         assert_eq!(view.read_at(0, &mut [0; 10]).unwrap_err().kind(), ErrorKind::Unavailable);
     }
-    *gate.is_open.lock().unwrap() = true;
-    gate.changed.notify_all();
+    gate.set_open(true);
     let mut read = vec![0; 10 * BLOCK];
     let mut tries = 0;
     while let Err(error) = view.read_at(0, &mut read) {

@@ -58,6 +58,11 @@ impl ViewCache {
         self.loader.repository()
     }
 
+    /// Returns how long a read waits for the store.
+    pub fn patience(&self) -> Duration {
+        self.settings.patience
+    }
+
     /// Waits for what somebody loads, or has it loaded with `submit`.
     pub(super) fn obtain<K: Copy + Eq + Hash, V: Clone>(
         &self,

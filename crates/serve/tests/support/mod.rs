@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use backy_core::cancel::Cancel;
@@ -27,9 +27,9 @@ use backy_engine::repository::unlock::{Secret, SecretSource};
 use backy_engine::repository::versions::VersionSpec;
 use backy_engine::settings::Settings;
 use backy_serve::{VersionView, ViewCache, ViewSettings};
-use backy_store::ObjectStore;
 use backy_store::memory::MemoryStore;
 use backy_store::object_store::list_all;
+use backy_store::{ObjectInfo, ObjectRange, ObjectStore};
 use backy_testkit::random::environment;
 use backy_testkit::store::FaultyStore;
 use tempfile::TempDir;
@@ -152,4 +152,56 @@ pub fn read(source: &dyn Source, offset_bytes: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0xee; length];
     source.read_at(offset_bytes, &mut bytes).unwrap();
     bytes
+}
+
+/// A store whose reads of packs wait until somebody opens the gate.
+pub struct Gate {
+    inner: FaultyStore,
+    is_open: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Puts a closed gate in front of a store.
+    pub fn closed(inner: FaultyStore) -> Gate {
+        Gate { inner, is_open: Mutex::new(false), changed: Condvar::new() }
+    }
+
+    /// Opens or closes the gate.
+    pub fn set_open(&self, is_open: bool) {
+        *self.is_open.lock().unwrap() = is_open;
+        self.changed.notify_all();
+    }
+}
+
+impl ObjectStore for Gate {
+    fn put(&self, name: &ObjectName, body: &[u8]) -> backy_core::Result<()> {
+        self.inner.put(name, body)
+    }
+
+    fn get(&self, name: &ObjectName, size_bytes_max: u64) -> backy_core::Result<Vec<u8>> {
+        self.inner.get(name, size_bytes_max)
+    }
+
+    fn get_range(&self, name: &ObjectName, range: ObjectRange, buffer: &mut Vec<u8>) -> backy_core::Result<()> {
+        let is_open = self.is_open.lock().unwrap();
+        drop(self.changed.wait_while(is_open, |is_open| !*is_open).unwrap());
+        self.inner.get_range(name, range, buffer)
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(ObjectInfo) -> backy_core::Result<()>,
+    ) -> backy_core::Result<()> {
+        self.inner.list(prefix, visit)
+    }
+
+    fn delete(&self, name: &ObjectName) -> backy_core::Result<()> {
+        self.inner.delete(name)
+    }
+
+    fn url(&self) -> String {
+        self.inner.url()
+    }
 }
