@@ -11,6 +11,7 @@
 //!  secrets         passphrases and key files
 //!  signals         Ctrl-C
 //!  host            which process this is
+//!  daemon          going on in the background
 //!  version_spec dates size    how people write versions, moments, sizes
 //!  exit            from an error to an exit code and hints
 //! ```
@@ -22,6 +23,7 @@ mod args;
 mod commands;
 mod config;
 mod console;
+mod daemon;
 mod dates;
 mod exit;
 mod host;

@@ -15,6 +15,7 @@ const COMMANDS: &[&str] = &[
     "backup",
     "restore",
     "scrub",
+    "fuse",
     "nbd",
     "ls",
     "stats",

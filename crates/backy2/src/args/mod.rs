@@ -2,6 +2,7 @@
 //!
 //! Global options stand before the command only, so that `-c`, `-r` and `-s` can mean something else behind it.
 
+pub mod fuse;
 pub mod jobs;
 pub mod key;
 pub mod nbd;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand};
 
+use self::fuse::Fuse;
 use self::jobs::{Backup, Init, Restore};
 use self::key::Key;
 use self::nbd::Nbd;
@@ -110,6 +112,7 @@ pub enum Command {
     Backup(Box<Backup>),
     Restore(Restore),
     Scrub(Scrub),
+    Fuse(Fuse),
     Nbd(Box<Nbd>),
     Ls(Ls),
     Stats(Stats),

@@ -5,6 +5,7 @@ mod cleanup;
 mod completion;
 mod config;
 mod device;
+mod fuse;
 mod init;
 mod key;
 mod label;
@@ -36,6 +37,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Backup(arguments) => backup::run(&app, &arguments),
         Command::Restore(arguments) => restore::run(&app, &arguments),
         Command::Scrub(arguments) => scrub::run(&app, &arguments),
+        Command::Fuse(arguments) => fuse::run(&app, &arguments),
         Command::Nbd(arguments) => nbd::run(&app, &arguments),
         Command::Ls(arguments) => ls::run(&app, &arguments),
         Command::Stats(arguments) => stats::run(&app, &arguments),
