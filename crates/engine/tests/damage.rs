@@ -303,7 +303,7 @@ fn a_bad_sheet_loses_the_blocks_below_its_node() {
     damage_slot(&world.store, &world.host.repository, sheet);
     let lost: Vec<u64> = (0..version.map.blocks.0).collect();
     world.check_lost(&world.new_host(), &version, &bytes, &lost);
-    world.check_healing(&version, &bytes);
+    world.check_healing(&version, &bytes, VersionState::Invalid);
 }
 
 #[test]

@@ -133,16 +133,6 @@ impl Repository {
         Ok(listing)
     }
 
-    /// Reads the manifest of a complete version from the store.
-    ///
-    /// # Errors
-    /// `NotFound` if there is none: no such version, or its backup has not ended.
-    pub(crate) fn read_manifest(&self, uid: VersionUid) -> Result<Manifest> {
-        let manifest: Manifest = self.read_record(RecordKind::Manifest, &names::manifest(uid))?;
-        check_manifest(uid, &manifest)?;
-        Ok(manifest)
-    }
-
     /// Says whether a version was removed.
     pub(crate) fn is_removed(&self, uid: VersionUid) -> Result<bool> {
         let objects = list_all(self.store(), names::removed(uid).as_str())?;

@@ -200,7 +200,7 @@ mod tests {
             audit: AuditWindow::default(),
             label: LabelChange::default(),
         };
-        VersionEntry { manifest, checkpoint: None, label: Label::default(), state: VersionState::Valid }
+        VersionEntry { manifest, checkpoint: None, label: Label::default(), state: VersionState::Valid, is_void: false }
     }
 
     /// Returns all paths below a folder, with where links lead.

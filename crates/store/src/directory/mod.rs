@@ -24,7 +24,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use backy_core::environment::Timestamp;
@@ -276,11 +276,20 @@ fn read_exactly(
     // Not cleared before: to zero a large buffer that is used again and again costs as much as to fill it.
     buffer.resize(length, 0);
     let read_bytes =
-        content::read(file, size_bytes, offset_bytes, buffer).map_err(|errno| folders::error(doing(), errno))?;
+        content::read(file, size_bytes, offset_bytes, buffer).map_err(|errno| read_error(file, doing(), errno))?;
     if read_bytes < length {
         return Err(Error::damaged(format!("{}: it became shorter while it was read", doing())));
     }
     Ok(())
+}
+
+/// A disk that cannot read a sector says EIO: that is about these bytes, and the rest can be had. A server that has gone
+/// says so too; but then it does not answer when it is asked about the file.
+fn read_error(file: &OwnedFd, doing: String, errno: Errno) -> Error {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+    let answers = || rustix::fs::statx(file, "", flags, StatxFlags::BASIC_STATS).is_ok();
+    let error = folders::error(doing, errno);
+    if errno == Errno::IO && answers() { error.with_kind(ErrorKind::Unreadable) } else { error }
 }
 
 fn remove_stale(folder: &OwnedFd, part: &std::ffi::CStr, before: Timestamp) -> Result<bool, Errno> {
@@ -292,4 +301,16 @@ fn remove_stale(folder: &OwnedFd, part: &std::ffi::CStr, before: Timestamp) -> R
     }
     rustix::fs::unlinkat(folder, part, AtFlags::empty())?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sector_that_cannot_be_read_is_about_its_bytes() {
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        assert_eq!(read_error(&file, "read".to_owned(), Errno::IO).kind(), ErrorKind::Unreadable);
+        assert_eq!(read_error(&file, "read".to_owned(), Errno::TIMEDOUT).kind(), ErrorKind::Unavailable);
+    }
 }
