@@ -6,7 +6,9 @@
 //!    nothing or the whole object, never a part. (A put that failed may still have happened.)
 //! 2. **Read after write.** An object that was put is read, in full and in ranges, by everybody at once.
 //! 3. **List after write.** It is also listed at once; a deleted one is not.
-//! 4. **Delete** is final when it has returned, and succeeds if there is nothing to delete.
+//! 4. **Delete** is final when it has returned, and succeeds if there is nothing to delete. A store may refuse to delete
+//!    an object for now, because a rule protects it (retention, an append-only policy): that is `Refused`, and no other
+//!    error is. Who deletes keeps such an object on its list and tries again another day.
 //!
 //! No conditional put, no rename, no append, no time is asked of a store. Names are never used twice, with one
 //! exception (a lease is renewed in place), so `put` replaces what is there.
@@ -83,8 +85,15 @@ pub trait ObjectStore: Send + Sync {
     /// files, names that break the rules) is passed over.
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(ObjectInfo) -> Result<()>) -> Result<()>;
 
-    /// Deletes an object; no error if it is not there.
+    /// Deletes an object; no error if it is not there, `Refused` if it may not be deleted now.
     fn delete(&self, name: &ObjectName) -> Result<()>;
+
+    /// Deletes several objects with as few requests as possible; returns for each, in their order, how it went.
+    ///
+    /// One that cannot be deleted keeps no other one from it.
+    fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+        names.iter().map(|name| self.delete(name)).collect()
+    }
 
     /// Returns where this is, as a URL without secrets.
     fn url(&self) -> String;
@@ -126,6 +135,9 @@ macro_rules! forward {
             }
             fn delete(&self, name: &ObjectName) -> Result<()> {
                 (**self).delete(name)
+            }
+            fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+                (**self).delete_many(names)
             }
             fn url(&self) -> String {
                 (**self).url()

@@ -187,6 +187,8 @@ impl ObjectStore for DirectoryStore {
         };
         match rustix::fs::unlinkat(&folder, part, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
+            // The file is immutable or append-only (chattr(1), write-once storage).
+            Err(Errno::PERM) => return Err(failed(Errno::PERM).with_kind(ErrorKind::Refused)),
             Err(errno) => return Err(failed(errno)),
         }
         folders::sync(&folder).map_err(failed)?;

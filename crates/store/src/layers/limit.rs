@@ -50,6 +50,11 @@ impl<S: ObjectStore> ObjectStore for Limit<S> {
         self.inner.delete(name)
     }
 
+    fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+        let _slot = self.writes.take();
+        self.inner.delete_many(names)
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }

@@ -40,7 +40,7 @@ pub struct Counts {
     pub lists: u64,
     /// Objects that listings showed.
     pub listed_objects: u64,
-    /// Deletions.
+    /// Objects whose deletion was asked for, alone or with others in one request.
     pub deletes: u64,
     /// Requests that failed, without those that found nothing.
     pub failures: u64,
@@ -115,6 +115,11 @@ impl<S: ObjectStore> ObjectStore for Observe<S> {
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
         self.count(&self.counters.deletes, self.inner.delete(name))
+    }
+
+    fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+        let outcomes = self.inner.delete_many(names);
+        outcomes.into_iter().map(|outcome| self.count(&self.counters.deletes, outcome)).collect()
     }
 
     fn url(&self) -> String {

@@ -72,6 +72,10 @@ impl<S: ObjectStore> ObjectStore for Throttle<S> {
         self.inner.delete(name)
     }
 
+    fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+        self.inner.delete_many(names)
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }
