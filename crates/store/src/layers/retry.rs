@@ -4,12 +4,18 @@
 //! left out, so that hosts that failed together do not come back together ("equal jitter", M. Brooker, Exponential
 //! Backoff And Jitter, AWS 2015). All requests of a store may be repeated: a put stores the same again, a deletion of
 //! what is gone succeeds.
+//!
+//! A store that has answered before is worth waiting for: a network that fails for minutes must not end a job of
+//! hours. So there the attempts go on for as long as the policy's patience lasts. One that never answered is more
+//! likely misspelt than down, and gets the bounded number alone.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backy_core::environment::{Environment, Timestamp};
 use backy_core::names::ObjectName;
 use backy_core::{Error, ErrorKind, Result};
+use tracing::{debug, warn};
 
 use crate::object_store::{ObjectInfo, ObjectRange, ObjectStore};
 
@@ -18,43 +24,94 @@ use crate::object_store::{ObjectInfo, ObjectRange, ObjectStore};
 pub struct RetryPolicy {
     /// How often a request is made at most; 1 means that nothing is tried again.
     pub attempts_max: u32,
+    /// How long a request to a store that has answered before is tried again, however often; zero means as any other.
+    pub patience: Duration,
     /// The longest first pause; each further one is twice as long.
     pub pause_first: Duration,
     /// The longest pause of all.
     pub pause_max: Duration,
 }
 
-/// Eight attempts within one to two minutes.
+/// Eight attempts within one to two minutes, and no more patience than that.
 impl Default for RetryPolicy {
     fn default() -> RetryPolicy {
-        RetryPolicy { attempts_max: 8, pause_first: Duration::from_millis(500), pause_max: Duration::from_secs(30) }
+        RetryPolicy {
+            attempts_max: 8,
+            patience: Duration::ZERO,
+            pause_first: Duration::from_millis(500),
+            pause_max: Duration::from_secs(30),
+        }
     }
 }
+
+/// How many attempts fail before the user hears of it.
+const ATTEMPTS_SILENT: u32 = 3;
 
 /// A store whose requests are tried again. See the module.
 pub struct Retry<S> {
     inner: S,
     policy: RetryPolicy,
     environment: Environment,
+    has_answered: AtomicBool,
+    /// Whether the user was told that the store does not answer, and not yet that it does again.
+    is_told: AtomicBool,
 }
 
 impl<S: ObjectStore> Retry<S> {
     /// Puts the layer around `inner`.
     pub fn new(inner: S, policy: RetryPolicy, environment: Environment) -> Retry<S> {
-        Retry { inner, policy, environment }
+        Retry { inner, policy, environment, has_answered: AtomicBool::new(false), is_told: AtomicBool::new(false) }
     }
 
     fn retry<T>(&self, mut request: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut failing_since = None;
         let mut attempt = 1;
         loop {
             match request() {
-                Err(error) if attempt < self.policy.attempts_max && is_passing(&error) => {
+                Err(error) if is_passing(&error) && self.goes_on(attempt, &mut failing_since) => {
+                    self.tell(attempt, &error);
                     self.environment.clock.sleep(self.pause(attempt));
-                    attempt += 1;
+                    attempt = attempt.saturating_add(1);
                 }
-                Err(error) if attempt > 1 => return Err(error.context(format!("after {attempt} attempts"))),
-                outcome => return outcome,
+                Err(error) => {
+                    // An answer that we do not like is an answer.
+                    if !is_passing(&error) {
+                        self.note_answer();
+                    }
+                    let is_first = attempt == 1;
+                    return Err(if is_first { error } else { error.context(format!("after {attempt} attempts")) });
+                }
+                Ok(value) => {
+                    self.note_answer();
+                    return Ok(value);
+                }
             }
+        }
+    }
+
+    /// Says whether a request that has failed `attempt` times is tried again; notes the first failure.
+    fn goes_on(&self, attempt: u32, failing_since: &mut Option<Duration>) -> bool {
+        let now = self.environment.clock.elapsed();
+        let waited = now.saturating_sub(*failing_since.get_or_insert(now));
+        if self.has_answered.load(Ordering::Relaxed) && !self.policy.patience.is_zero() {
+            return waited < self.policy.patience;
+        }
+        attempt < self.policy.attempts_max
+    }
+
+    /// Tells the user once that the store does not answer, however many threads find out.
+    fn tell(&self, attempt: u32, error: &Error) {
+        if attempt == ATTEMPTS_SILENT && !self.is_told.swap(true, Ordering::Relaxed) {
+            warn!("{error}. It is tried again for some time; nothing is lost if it stays so.");
+        } else {
+            debug!("attempt {attempt}: {error}");
+        }
+    }
+
+    fn note_answer(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+        if self.is_told.swap(false, Ordering::Relaxed) {
+            warn!("{} answers again.", self.inner.url());
         }
     }
 
@@ -111,6 +168,17 @@ impl<S: ObjectStore> ObjectStore for Retry<S> {
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
         self.retry(|| self.inner.delete(name))
+    }
+
+    /// Only those whose deletion failed for now are tried again.
+    fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+        let mut outcomes = self.inner.delete_many(names);
+        for (name, outcome) in names.iter().zip(&mut outcomes) {
+            if outcome.as_ref().is_err_and(is_passing) {
+                *outcome = self.delete(name);
+            }
+        }
+        outcomes
     }
 
     fn url(&self) -> String {
@@ -213,6 +281,44 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Busy);
         assert!(error.to_string().contains("50 attempts"), "{error}");
         assert!(environment.clock.elapsed() <= Duration::from_secs(50 * 30));
+    }
+
+    #[test]
+    fn a_store_that_has_answered_is_waited_for_as_long_as_the_patience_lasts() {
+        let environment = environment();
+        let policy = RetryPolicy { patience: Duration::from_secs(600), ..RetryPolicy::default() };
+        let store = Retry::new(Failing::new(ErrorKind::Unavailable, 0), policy, environment.clone());
+        store.put(&name("a"), b"x").unwrap();
+        store.inner.failures_left.store(25, Ordering::SeqCst);
+        store.put(&name("a"), b"x").unwrap();
+        let waited = environment.clock.elapsed();
+        assert!(waited > Duration::from_secs(300), "{waited:?}");
+        store.inner.failures_left.store(u32::MAX, Ordering::SeqCst);
+        assert_eq!(store.delete(&name("a")).unwrap_err().kind(), ErrorKind::Unavailable);
+        let waited = environment.clock.elapsed() - waited;
+        assert!(waited >= Duration::from_secs(600) && waited <= Duration::from_secs(630), "{waited:?}");
+    }
+
+    #[test]
+    fn a_store_that_never_answered_is_not_waited_for() {
+        let environment = environment();
+        let policy = RetryPolicy { patience: Duration::from_secs(86_400), ..RetryPolicy::default() };
+        let store = Retry::new(Failing::new(ErrorKind::Unavailable, u32::MAX), policy, environment.clone());
+        store.put(&name("a"), b"x").unwrap_err();
+        assert_eq!(store.inner.calls.load(Ordering::SeqCst), 8);
+        assert!(environment.clock.elapsed() < Duration::from_secs(120));
+    }
+
+    #[test]
+    fn of_many_deletions_those_that_failed_are_tried_again() {
+        let store = Retry::new(Failing::new(ErrorKind::Busy, 2), RetryPolicy::default(), environment());
+        for text in ["a", "b", "c"] {
+            store.inner.inner.put(&name(text), b"").unwrap();
+        }
+        let outcomes = store.delete_many(&["a", "b", "c"].map(name));
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert_eq!(store.inner.calls.load(Ordering::SeqCst), 5);
+        assert!(list_all(&store, "").unwrap().is_empty());
     }
 
     #[test]

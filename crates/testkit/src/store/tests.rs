@@ -27,6 +27,7 @@ fn with_retries_and_passing_trouble_it_conforms() {
     let rates = FaultRates { before_permille: 50, after_permille: 50, repeated_permille: 50 };
     let policy = backy_store::layers::RetryPolicy {
         attempts_max: 30,
+        patience: std::time::Duration::ZERO,
         pause_first: std::time::Duration::ZERO,
         pause_max: std::time::Duration::ZERO,
     };
