@@ -7,7 +7,7 @@ use crate::Result;
 use std::path::Path;
 
 /// Each crate with those that it may use in the product; what tests use is free, but must not go up either.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("backy2-core", &[]),
     ("backy2-device", &["backy2-core"]),
     ("backy2-store", &["backy2-core"]),
@@ -17,8 +17,12 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("backy2", &["backy2-core", "backy2-device", "backy2-store", "backy2-catalog", "backy2-engine", "backy2-serve"]),
     ("backy2-testkit", &["backy2-core", "backy2-device", "backy2-store", "backy2-catalog"]),
     ("backy2-model", &[]),
+    ("backy2-s3-testserver", &[]),
     ("xtask", &[]),
 ];
+
+/// What stands beside the house, and only tests use.
+const FOR_TESTS: [&str; 2] = ["backy2-testkit", "backy2-s3-testserver"];
 
 /// What the foundation must not need: it computes, and asks nobody.
 const NOT_IN_CORE: [&str; 6] = ["rustix", "getrandom", "rusqlite", "crossbeam-channel", "tracing", "signal-hook"];
@@ -45,12 +49,11 @@ fn check_crate(text: &str, findings: &mut Findings) -> Result<()> {
         findings.complain(name, "not drawn in the house: add it to ARCHITECTURE.md and to xtask/src/tidy/house.rs");
         return Ok(());
     };
-    for (section, allows_testkit) in
-        [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)]
+    for (section, is_for_tests) in [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)]
     {
         for used in keys(&manifest, section) {
             let is_ours = used == "backy2" || used.starts_with("backy2-");
-            let is_allowed = may_use.contains(&used) || (allows_testkit && used == "backy2-testkit");
+            let is_allowed = may_use.contains(&used) || (is_for_tests && FOR_TESTS.contains(&used));
             if is_ours && !is_allowed {
                 findings.complain(name, format!("must not use {used}: arrows go down only"));
             }
