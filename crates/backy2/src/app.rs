@@ -79,6 +79,7 @@ impl App {
             simultaneous_writes: values.simultaneous_writes.get(),
             read_bytes_per_second: values.bandwidth_read,
             write_bytes_per_second: values.bandwidth_write,
+            ..StoreOptions::default()
         };
         backy_store::open(url, how, &options, &self.environment).map_err(|error| {
             let is_missing = error.kind() == ErrorKind::NotFound;
