@@ -2,7 +2,6 @@
 //!
 //! This is the only file that reads the wall clock.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,11 +12,13 @@ use backy_core::keys::slot::ArgonCost;
 use backy_engine::Repository;
 use backy_engine::repository::open::open;
 use backy_engine::settings::Settings;
+use backy_store::s3::S3Options;
 use backy_store::{ObjectStore, OpenHow, StoreOptions};
 use jiff::tz::TimeZone;
 use tracing::Level;
 
 use crate::args::Global;
+use crate::bucket::{self, Variables};
 use crate::config::{Config, Surroundings};
 use crate::console;
 use crate::exit::{Exit, Failure};
@@ -39,18 +40,20 @@ pub struct App {
     pub environment: Environment,
     /// Where results go.
     pub output: Output,
+    /// The environment as it was at the start.
+    variables: Variables,
 }
 
 impl App {
     /// Reads the configuration, and lets messages through from now on.
     pub fn new(global: Global) -> Result<App, Failure> {
-        let variables: BTreeMap<String, String> = std::env::vars_os()
+        let variables: Variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let config = Config::load(&Surroundings {
             file: global.config.clone(),
             repository: global.repository.clone(),
-            environment: variables,
+            environment: variables.clone(),
             is_root: rustix::process::geteuid().is_root(),
         })?;
         let output = Output {
@@ -64,7 +67,7 @@ impl App {
             zone: TimeZone::system(),
         };
         console::log_to_stderr(level(&global, &config, output.format), global.is_debugging);
-        Ok(App { global, config, environment: system_environment(), output })
+        Ok(App { global, config, environment: system_environment(), output, variables })
     }
 
     /// Opens the store of the repository, without its keys.
@@ -79,7 +82,8 @@ impl App {
             simultaneous_writes: values.simultaneous_writes.get(),
             read_bytes_per_second: values.bandwidth_read,
             write_bytes_per_second: values.bandwidth_write,
-            ..StoreOptions::default()
+            patience: values.store_patience,
+            s3: if url.starts_with("s3://") { bucket::options(values, &self.variables)? } else { S3Options::default() },
         };
         backy_store::open(url, how, &options, &self.environment).map_err(|error| {
             let is_missing = error.kind() == ErrorKind::NotFound;

@@ -20,6 +20,7 @@
 
 mod app;
 mod args;
+mod bucket;
 mod commands;
 mod config;
 mod console;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod buckets;
 mod disks;
 mod support;
 
@@ -44,8 +45,7 @@ struct Life {
 }
 
 impl Life {
-    fn new(seed: u64) -> Life {
-        let place = disks::place_in(&disks::working_folder(1 << 30));
+    fn new(seed: u64, place: Place) -> Life {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(place.path("disk")).unwrap();
         file.set_len(2 << 20).unwrap();
         Life { rng: ChaCha8Rng::seed_from_u64(seed), place, file, model: vec![0; 2 << 20], known: Vec::new() }
@@ -231,9 +231,21 @@ impl Life {
 
 #[test]
 fn every_round_restores_what_was_there() {
-    let rounds = std::env::var("BACKY2_ROUNDS").ok().map(|rounds| rounds.parse().unwrap());
-    let mut life = Life::new(disks::seed());
-    for round in 0..rounds.unwrap_or(if disks::is_long() { 200 } else { 25 }) {
+    live(disks::place_in(&disks::working_folder(1 << 30)), if disks::is_long() { 200 } else { 25 });
+}
+
+#[test]
+fn every_round_restores_what_was_there_in_a_bucket() {
+    let bucket = buckets::Bucket::new();
+    let place = bucket.place_in(&disks::working_folder(1 << 30), &bucket.endpoint, "");
+    place.ok(&["init"]);
+    live(place, if disks::is_long() { 200 } else { 8 });
+}
+
+fn live(place: Place, rounds: usize) {
+    let given = std::env::var("BACKY2_ROUNDS").ok().map(|rounds| rounds.parse().unwrap());
+    let mut life = Life::new(disks::seed(), place);
+    for round in 0..given.unwrap_or(rounds) {
         println!("round {round}");
         for _ in 0..life.rng.random_range(0..8) {
             life.change();

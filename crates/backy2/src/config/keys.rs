@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use backy_store::s3::{Addressing, Secret};
 use tracing::Level;
 
 use super::values::{Given, Values};
@@ -106,6 +107,73 @@ pub const KEYS: &[Key] = &[
         variable: None,
         take: |values, given| rate(given).map(|rate| values.bandwidth_write = rate),
         show: |values| values.bandwidth_write.map_or_else(String::new, size::exact),
+    },
+    Key {
+        name: "store_patience",
+        variable: None,
+        take: |values, given| duration(given).map(|duration| values.store_patience = duration),
+        show: |values| format!("{}s", values.store_patience.as_secs()),
+    },
+    Key {
+        name: "s3_endpoint",
+        variable: Some("BACKY2_S3_ENDPOINT"),
+        take: |values, given| optional_text(given).map(|text| values.s3_endpoint = text),
+        // A password has no business there, and is refused later; until then it is not shown either.
+        show: |values| values.s3_endpoint.as_ref().map_or_else(String::new, |url| without_password(url)),
+    },
+    Key {
+        name: "s3_region",
+        variable: Some("BACKY2_S3_REGION"),
+        take: |values, given| optional_text(given).map(|text| values.s3_region = text),
+        show: |values| values.s3_region.clone().unwrap_or_default(),
+    },
+    Key {
+        name: "s3_addressing",
+        variable: None,
+        take: |values, given| addressing(given).map(|addressing| values.s3_addressing = addressing),
+        show: |values| show_addressing(values.s3_addressing).to_owned(),
+    },
+    Key {
+        name: "s3_ca_file",
+        variable: Some("BACKY2_S3_CA_FILE"),
+        take: |values, given| optional_path(given).map(|path| values.s3_ca_file = path),
+        show: |values| show_path(values.s3_ca_file.as_ref()),
+    },
+    Key {
+        name: "s3_access_key_id",
+        variable: Some("BACKY2_S3_ACCESS_KEY_ID"),
+        take: |values, given| optional_text(given).map(|text| values.s3_access_key_id = text),
+        show: |values| values.s3_access_key_id.clone().unwrap_or_default(),
+    },
+    Key {
+        name: "s3_secret_access_key",
+        variable: Some("BACKY2_S3_SECRET_ACCESS_KEY"),
+        take: |values, given| secret(given).map(|secret| values.s3_secret_access_key = secret),
+        show: |values| show_secret(values.s3_secret_access_key.as_ref()),
+    },
+    Key {
+        name: "s3_session_token",
+        variable: Some("BACKY2_S3_SESSION_TOKEN"),
+        take: |values, given| secret(given).map(|secret| values.s3_session_token = secret),
+        show: |values| show_secret(values.s3_session_token.as_ref()),
+    },
+    Key {
+        name: "s3_credentials_file",
+        variable: Some("BACKY2_S3_CREDENTIALS_FILE"),
+        take: |values, given| optional_path(given).map(|path| values.s3_credentials_file = path),
+        show: |values| show_path(values.s3_credentials_file.as_ref()),
+    },
+    Key {
+        name: "s3_profile",
+        variable: Some("BACKY2_S3_PROFILE"),
+        take: |values, given| optional_text(given).map(|text| values.s3_profile = text),
+        show: |values| values.s3_profile.clone().unwrap_or_default(),
+    },
+    Key {
+        name: "s3_timeout",
+        variable: None,
+        take: |values, given| duration(given).map(|duration| values.s3_timeout = duration),
+        show: |values| format!("{}s", values.s3_timeout.as_secs()),
     },
     Key {
         name: "checkpoint_interval",
@@ -238,6 +306,40 @@ fn rate(given: &Given<'_>) -> Result<Option<u64>, String> {
     match given {
         Given::Text(text) | Given::Typed(text) if text.trim().is_empty() => Ok(None),
         given => sized(given, size::parse_rate).map(Some),
+    }
+}
+
+fn secret(given: &Given<'_>) -> Result<Option<Secret>, String> {
+    // Not what was given: it may be a secret that has lost its quotes.
+    let text = text(given).map_err(|_| "it is text, in quotes".to_owned())?;
+    Ok((!text.is_empty()).then(|| Secret::new(text)))
+}
+
+fn show_secret(secret: Option<&Secret>) -> String {
+    secret.map_or_else(String::new, |_| "*** (set, and not shown)".to_owned())
+}
+
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+fn addressing(given: &Given<'_>) -> Result<Addressing, String> {
+    match text(given)? {
+        "auto" => Ok(Addressing::Auto),
+        "path" => Ok(Addressing::Path),
+        "host" => Ok(Addressing::Host),
+        other => Err(format!("it is auto, path or host, not {other:?}")),
+    }
+}
+
+fn show_addressing(addressing: Addressing) -> &'static str {
+    match addressing {
+        Addressing::Auto => "auto",
+        Addressing::Path => "path",
+        Addressing::Host => "host",
     }
 }
 

@@ -221,6 +221,17 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_taken_and_never_shown() {
+        let text =
+            "s3_secret_access_key = \"hush\"\ns3_session_token = \"hush\"\ns3_endpoint = \"https://u:hush@host\"";
+        let config = load(text).unwrap();
+        let shown: Vec<String> = KEYS.iter().map(|key| (key.show)(&config.values)).collect();
+        assert!(config.values.s3_secret_access_key.is_some());
+        assert!(!format!("{shown:?} {:?}", config.values.s3_secret_access_key).contains("hush"), "{shown:?}");
+        assert!(!problem("s3_secret_access_key = 12345678").contains("12345678"));
+    }
+
+    #[test]
     fn relative_paths_are_of_the_folder_of_who_types_them() {
         assert!(problem("repository = \"backup\"").contains("absolute"));
         assert!(problem("key_file = \"key\"").contains("absolute"));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backy_core::units::BlockSize;
+use backy_store::s3::{Addressing, Secret};
 use tracing::Level;
 
 /// A value as it stands in a file or in the environment.
@@ -38,6 +39,17 @@ pub struct Values {
     pub workers: Option<NonZeroUsize>,
     pub bandwidth_read: Option<u64>,
     pub bandwidth_write: Option<u64>,
+    pub store_patience: Duration,
+    pub s3_endpoint: Option<String>,
+    pub s3_region: Option<String>,
+    pub s3_addressing: Addressing,
+    pub s3_ca_file: Option<PathBuf>,
+    pub s3_access_key_id: Option<String>,
+    pub s3_secret_access_key: Option<Secret>,
+    pub s3_session_token: Option<Secret>,
+    pub s3_credentials_file: Option<PathBuf>,
+    pub s3_profile: Option<String>,
+    pub s3_timeout: Duration,
     pub checkpoint_interval: Duration,
     pub audit_percent: f64,
     pub audit_bytes_max: u64,
@@ -66,6 +78,17 @@ impl Default for Values {
             workers: None,
             bandwidth_read: None,
             bandwidth_write: None,
+            store_patience: Duration::from_secs(600),
+            s3_endpoint: None,
+            s3_region: None,
+            s3_addressing: Addressing::Auto,
+            s3_ca_file: None,
+            s3_access_key_id: None,
+            s3_secret_access_key: None,
+            s3_session_token: None,
+            s3_credentials_file: None,
+            s3_profile: None,
+            s3_timeout: Duration::from_secs(60),
             checkpoint_interval: Duration::from_secs(60),
             audit_percent: 0.5,
             audit_bytes_max: 256 << 20,
