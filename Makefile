@@ -5,10 +5,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_FOLDER := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test test-boot test-vm test-long model bench lint check build install
+.PHONY: help demo test test-s3 test-boot test-vm test-long model bench lint check build install
 
 help: ## list the chores
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## back up a real disk image, change it, back up again, restore, compare
 	@scripts/demo.sh
@@ -21,6 +21,9 @@ test-boot: ## boot a Debian from its backup over NBD, and move it while it runs 
 
 test-vm: ## try what needs a kernel of its own, in a VM (minutes)
 	@scripts/test-vm.sh
+
+test-s3: ## run the tests of s3:// against a real Ceph RGW, which it starts
+	@scripts/test-s3.sh
 
 test-long: ## run all tests, the long ones too (hours)
 	@scripts/test.sh --long

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# test.sh [--long]   runs all tests and ends with the line "N passed, N failed, N skipped".
+# test.sh [--s3] [--long]   runs all tests and ends with the line "N passed, N failed, N skipped".
 #
+# --s3    runs only the tests of s3://, against the server that the environment names; test-s3.sh starts one.
 # --long  runs the long tests too (those marked `#[ignore]`), with BACKY2_TEST_LONG=1 in the environment.
 #
 # A test that cannot run on this machine prints a line that begins with "skipped: " and its reason, and returns. It
@@ -10,12 +11,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-long=no
-case ${1:-} in
-  --long) long=yes ;;
-  '') ;;
-  *) fail "usage: test.sh [--long]" ;;
-esac
+long=no; s3=no
+for argument; do
+  case $argument in
+    --long) long=yes ;;
+    --s3) s3=yes ;;
+    *) fail "usage: test.sh [--s3] [--long]" ;;
+  esac
+done
+what=(--workspace)
+[ "$s3" = no ] || what=(-p backy2-store -p backy2 --test s3 --test s3_network --test s3_real --test scenario)
 need_rust
 export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never
 [ "$long" = no ] || export BACKY2_TEST_LONG=1
@@ -56,7 +61,7 @@ count_junit() {
 
 say "== tests"
 if cargo nextest --version >/dev/null 2>&1; then
-  arguments=(--workspace --no-fail-fast --no-tests fail)
+  arguments=("${what[@]}" --no-fail-fast --no-tests fail)
   [ "$long" = no ] || arguments+=(--run-ignored all --profile long)
   junit="target/nextest/$([ "$long" = yes ] && echo long || echo default)/junit.xml"
   rm -f "$junit"
@@ -65,17 +70,20 @@ if cargo nextest --version >/dev/null 2>&1; then
   ignored=$(sed -n 's/^ *Summary .* \([0-9][0-9]*\) skipped.*/\1/p' "$results/log" | tail -1)
   ignored=${ignored:-0}
 else
-  arguments=(--workspace --no-fail-fast --lib --bins --tests)
+  arguments=("${what[@]}" --no-fail-fast)
+  [ "$s3" = yes ] || arguments+=(--lib --bins --tests)
   harness=(--show-output)
   [ "$long" = no ] || harness+=(--include-ignored)
   cargo test "${arguments[@]}" -- "${harness[@]}" </dev/null 2>&1 | tee "$results/log" || status=1
   count_libtest "$results/log"
 fi
 
-say "== examples in the documentation"
-cargo test --workspace --no-fail-fast --doc -- --show-output </dev/null >"$results/doc" 2>&1 || { status=1; cat "$results/doc"; }
-grep '^test result:' "$results/doc" || true
-count_libtest "$results/doc"
+if [ "$s3" = no ]; then
+  say "== examples in the documentation"
+  cargo test --workspace --no-fail-fast --doc -- --show-output </dev/null >"$results/doc" 2>&1 || { status=1; cat "$results/doc"; }
+  grep '^test result:' "$results/doc" || true
+  count_libtest "$results/doc"
+fi
 
 sort -u -o "$results/skipped" "$results/skipped"
 unable=$(wc -l <"$results/skipped")
