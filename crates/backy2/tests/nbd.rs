@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod disks;
 mod support;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use disks::Mount;
 use support::{Place, random};
 
 const MIB: usize = 1 << 20;
@@ -166,6 +168,33 @@ fn an_overlay_with_a_name_is_kept() {
     place.backup(&["other", "other"]);
     let said = place.fails(3, &["nbd", "-u", "socket", "--overlay", "kept", "other@latest"]);
     assert!(said.contains("belongs to another version"), "{said}");
+}
+
+#[test]
+fn a_full_disk_under_an_overlay_fails_the_write_alone() {
+    let Some([qemu_io]) = programs(["qemu-io"]) else { return };
+    let (place, _, uid) = place();
+    let disk = match Mount::tmpfs(&place.path("small"), 2) {
+        Ok(mount) => mount,
+        Err(reason) => {
+            println!("skipped: needs root to mount a tmpfs: {reason}");
+            return;
+        }
+    };
+    let server = Server::unix(&place, &["--overlay", "small/kept", &uid]);
+    let export = server.export(&place, "");
+    let run = |steps: &[&str]| {
+        let commands: Vec<&str> = steps.iter().flat_map(|step| ["-c", step]).collect();
+        try_run(&place, &qemu_io, &[&["-f", "raw"], commands.as_slice(), &[export.as_str()]].concat()).1
+    };
+    let said = run(&["write -P 1 1M 1M", "flush", "write -P 2 4M 4M", "read -P 1 1M 1M", "read 12M 1M"]);
+    assert_eq!(said.matches("No space left on device").count(), 1, "{said}");
+    assert!(!said.contains("verification failed") && said.matches("read 1048576/1048576").count() == 2, "{said}");
+    disk.resize(16);
+    let said = run(&["write -P 2 4M 4M", "flush", "read -P 1 1M 1M", "read -P 2 4M 4M"]);
+    assert!(!said.contains("failed") && !said.contains("No space"), "{said}");
+    let log = server.stop();
+    assert!(log.contains("No space left on device"), "{log}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What an NBD server offers: disks under names.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,7 +89,8 @@ impl Export {
             Err(error) if matches!(error.kind(), ErrorKind::Unreadable | ErrorKind::InvalidInput) => {}
             Err(error) => {
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    warn!("{}: {error}", self.description);
+                    let why = error.source().map_or_else(String::new, |source| format!(": {source}"));
+                    warn!("{}: {error}{why}", self.description);
                 }
             }
         }
