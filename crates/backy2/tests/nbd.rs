@@ -42,8 +42,18 @@ fn place() -> (Place, Vec<u8>, String) {
 
 /// A running server, which is stopped with SIGTERM.
 struct Server {
-    child: Child,
+    child: Option<Child>,
     uri: String,
+}
+
+/// A test that fails leaves no server behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 impl Server {
@@ -55,7 +65,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("nbd"), "{line:?}");
-        Server { child, uri: line.trim().to_owned() }
+        Server { child: Some(child), uri: line.trim().to_owned() }
     }
 
     /// Starts it on a Unix socket in the folder of the place.
@@ -72,10 +82,10 @@ impl Server {
     }
 
     /// Stops it and returns what it said.
-    fn stop(self) -> String {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("/bin/kill").arg(pid).status().unwrap().success());
-        let output = self.child.wait_with_output().unwrap();
+    fn stop(mut self) -> String {
+        let child = self.child.take().unwrap();
+        assert!(Command::new("/bin/kill").arg(child.id().to_string()).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{said}");
         said
