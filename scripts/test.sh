@@ -27,6 +27,8 @@ export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never
 
 # Clients that are tried with `backy2 nbd`.
 want qemu-img=qemu-utils qemu-io=qemu-utils nbdinfo=libnbd-bin nbdcopy=libnbd-bin nbdsh=python3-libnbd openssl=openssl
+# What tries the files of `backy2 fuse`.
+want fio=fio mkfs.ext4=e2fsprogs
 
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT

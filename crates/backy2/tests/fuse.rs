@@ -7,7 +7,7 @@ mod support;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -251,6 +251,33 @@ fn who_may_not_mount_is_told_so() {
     }
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.stderr.contains("mount on") && run.stderr.contains("/dev/fuse"), "{run:?}");
+}
+
+#[test]
+fn others_see_nothing_unless_they_are_allowed() {
+    if is_impossible(&["setpriv"]) {
+        return;
+    }
+    let place = Place::with_repository();
+    place.write("image", &random(8, 100_000));
+    let uid = place.backup(&["image", "disk"]);
+    fs::set_permissions(place.folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let as_nobody = |script: &str, path: &Path| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script, "sh"]).arg(path);
+        command.stderr(Stdio::null()).status().unwrap().success()
+    };
+    let mounted = Mounted::new(&place, &[]);
+    assert!(!as_nobody("head -c 1 $1", &mounted.data(&uid)));
+    mounted.signal(Signal::TERM);
+    mounted.end();
+    let mounted = Mounted::new(&place, &["--allow-other"]);
+    let data = mounted.data(&uid);
+    assert!(as_nobody("head -c 1 $1", &data));
+    assert!(as_nobody("printf new 1<> $1", &data) && fs::read(&data).unwrap()[..3] == *b"new");
+    assert!(!as_nobody("echo 1 > $1", &data.with_file_name("protected")));
+    mounted.signal(Signal::TERM);
+    mounted.end();
 }
 
 #[test]
