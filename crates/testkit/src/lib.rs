@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod device;
+pub mod gate;
 pub mod pattern;
 pub mod proxy;
 pub mod random;
