@@ -36,6 +36,7 @@ pub(super) fn run(repository: &Repository, lease: &Lease, report: &CleanupReport
         drop_damage_records(repository, &packs)?;
     }
     drop_leftovers(repository);
+    repository.drop_revoked_leases()?;
     if !report.is_unfinished {
         shorten_log(repository, lease)?;
     }

@@ -210,6 +210,16 @@ impl Repository {
         Ok(objects.into_iter().filter(|(_, presence)| presence.is_revoked).map(|(id, _)| id).collect())
     }
 
+    /// Removes what is left of leases that are revoked: their jobs have renewed them once more, and died. The revocations stay.
+    pub(crate) fn drop_revoked_leases(&self) -> Result<()> {
+        for (id, presence) in self.lease_objects()? {
+            if presence.is_there && presence.is_revoked {
+                self.store.delete(&names::lease(id)).context(|| format!("remove revoked lease {id}"))?;
+            }
+        }
+        Ok(())
+    }
+
     fn overdue(&self, entry: &LeaseEntry, now: Timestamp) -> Option<String> {
         let Some(record) = &entry.record else {
             // What cannot be read is judged by the time in its id.
