@@ -23,6 +23,8 @@ use backy_store::ObjectStore;
 use backy_store::object_store::list_all;
 use backy_testkit::device::MemoryDevice;
 use backy_testkit::store::{CrashMoment, FaultyStore, is_crash};
+use backy_testkit::clock::SimulatedClock;
+use backy_testkit::random::environment_with_clock;
 use std::time::Duration;
 use support::{Host, all_bytes, new_store, noise, objects, seeded, spec};
 
@@ -318,6 +320,31 @@ fn a_log_that_has_grown_long_is_put_together_and_forgets_nothing() {
     }
 }
 
+/// Found by the simulation. A small change is stored as a patch of its base's page. When a host whose clock is behind had
+/// made it, its version was marked before its base; the base's page then counted as marked, and the blocks that the patch
+/// replaces were deleted, though the base was there.
+#[test]
+fn a_version_whose_patch_sorts_before_it_keeps_the_blocks_that_the_patch_replaces() {
+    let environment = seeded(12);
+    let store = Arc::new(new_store(&environment));
+    let host = Host::new(store.clone(), environment);
+    let clock = SimulatedClock::default();
+    clock.set_now(backy_testkit::clock::START.plus(Duration::from_secs(3600)));
+    let ahead = Host::new(store.clone(), environment_with_clock(13, Arc::new(clock)));
+    // A page of many extents: one that is not worth writing anew for two blocks.
+    let mut bytes = noise(1, 300 * BLOCK);
+    bytes.chunks_mut(BLOCK).step_by(2).for_each(|block| block.fill(0));
+    let base_device = MemoryDevice::with_bytes(&bytes);
+    let base = ahead.backup(&base_device, "a").manifest;
+    let device = changed(&base_device, 2, 100..102);
+    let version = host.backup(&device, "a").manifest;
+    assert!(version.uid < base.uid);
+    clean(&host);
+    clean(&host);
+    assert_eq!(host.restore(&base).0, all_bytes(&base_device));
+    assert_eq!(host.restore(&version).0, all_bytes(&device));
+}
+
 /// A version whose job had lost its lease shares its map with a good one. A part of the map is damaged, so the void one is
 /// taken as far as it goes. What was seen on that way must not count as seen for the good one: below it nothing was marked.
 #[test]
@@ -361,4 +388,49 @@ fn a_success_that_was_reported_is_not_taken_back_by_a_revocation() {
     assert_eq!(support::state_of(&host.repository, &version), VersionState::Invalid);
     assert_eq!(clean(&host).passed_rechecks, [version.uid].into());
     assert_eq!(support::state_of(&host.repository, &version), VersionState::Valid);
+}
+
+/// Found by the simulation. A job that does not know yet that its lease was revoked renews it; if it dies then, the object of
+/// the lease stayed for ever.
+#[test]
+fn a_revoked_lease_that_was_renewed_once_more_leaves_nothing_but_its_revocation() {
+    let environment = seeded(14);
+    let store = Arc::new(new_store(&environment));
+    let host = Host::new(store.clone(), environment);
+    let lease = host.repository.begin_job(JobKind::Restore, Vec::new()).unwrap();
+    let object = store.get(&names::lease(lease.id()), 1000).unwrap();
+    host.repository.revoke_lease(lease.id(), "a test").unwrap();
+    let id = lease.id();
+    drop(lease);
+    store.put(&names::lease(id), &object).unwrap();
+    clean(&host);
+    assert_eq!(objects(&store, names::LEASES), [names::revocation(id)]);
+}
+
+/// A cleanup puts records of the log together and deletes them. A host that has read them, and not yet the one that replaces
+/// them, took that for a store that was put back to an older state, and threw its catalog away.
+#[test]
+fn a_host_keeps_its_catalog_when_another_has_put_the_log_together() {
+    let environment = seeded(15);
+    let store = Arc::new(new_store(&environment));
+    let host = Host::new(store.clone(), environment.clone());
+    let other = Host::new(store.clone(), environment.clone());
+    let mut last = 0;
+    for number in 0..80 {
+        let version = other.backup(&MemoryDevice::with_bytes(&noise(number, BLOCK)), "a").manifest;
+        remove(&other, &version);
+        clean(&other);
+        let count = objects(&store, names::GC).len();
+        if count < last {
+            break;
+        }
+        last = count;
+        drop(host.repository.begin_job(JobKind::Restore, Vec::new()).unwrap());
+    }
+    assert!(objects(&store, names::GC).len() < last, "nothing was put together");
+    host.repository.catalog().set_fact("kept", "yes").unwrap();
+    let Host { repository, state } = host;
+    drop(repository);
+    let host = Host::reopen(store, environment, state);
+    assert_eq!(host.repository.catalog().fact("kept").unwrap().as_deref(), Some("yes"));
 }
