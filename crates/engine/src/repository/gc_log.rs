@@ -17,13 +17,14 @@ use backy_store::object_store::list_all;
 use tracing::warn;
 
 use super::Repository;
+use super::packs::is_about_content;
 use super::records::if_found;
 
 /// How often the log is listed again because a record of it was replaced while it was read.
 const ATTEMPTS_MAX: usize = 16;
 
 /// What this process has read of the log.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct GcKnowledge {
     heads: BTreeMap<GcName, GcHead>,
     is_loaded: bool,
@@ -139,8 +140,39 @@ impl Repository {
     pub(crate) fn lost_gc_record(&self) -> Result<Option<GcName>> {
         let mut knowledge = self.gc_knowledge();
         self.load_heads(&mut knowledge);
-        // Seen first, listed second: what was seen was there before the listing.
-        Ok(lost_record(&knowledge, &self.list_gc_log()?))
+        for _ in 0..ATTEMPTS_MAX {
+            // Seen first, listed second: what was seen was there before the listing.
+            let listed = self.list_gc_log()?;
+            if lost_record(&knowledge, &listed).is_none() {
+                return Ok(None);
+            }
+            // It may stand in a record that this host has not read.
+            let Some(new) = self.read_heads(&knowledge, &listed)? else { continue };
+            let GcKnowledge { mut heads, is_loaded } = knowledge.clone();
+            heads.extend(new);
+            return Ok(lost_record(&GcKnowledge { heads, is_loaded }, &listed));
+        }
+        Err(Error::new(ErrorKind::Busy, "the GC log is rewritten faster than it can be read"))
+    }
+
+    /// Reads the heads that are listed and not known; none if one was replaced meanwhile. What cannot be read tells nothing.
+    fn read_heads(
+        &self,
+        knowledge: &GcKnowledge,
+        listed: &BTreeSet<GcName>,
+    ) -> Result<Option<BTreeMap<GcName, GcHead>>> {
+        let mut heads = BTreeMap::new();
+        for &name in listed.iter().filter(|name| !knowledge.heads.contains_key(name)) {
+            match self.read_gc_record(name) {
+                Ok(Some(record)) => {
+                    heads.insert(name, record.head);
+                }
+                Ok(None) => return Ok(None),
+                Err(error) if is_about_content(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(heads))
     }
 
     fn refuse_lost_records(&self, knowledge: &GcKnowledge, listed: &BTreeSet<GcName>) -> Result<()> {
