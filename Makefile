@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_FOLDER := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test test-s3 test-boot test-vm test-long model bench lint check build install
+.PHONY: help demo test test-s3 test-boot test-vm test-long model sim bench lint check build install
 
 help: ## list the chores
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test-long: ## run all tests, the long ones too (hours)
 
 model: ## walk through the protocol between jobs, in large scenarios; minutes, some GiB
 	cargo test --release --package backy2-model --test protocol -- --ignored --nocapture --test-threads 1
+
+sim: ## simulate many hosts on one repository: SEED=... JOBS=... (a fresh seed, 2000 jobs)
+	@BACKY2_SIM_SEED=$(SEED) BACKY2_SIM_JOBS=$(JOBS) cargo test --release --locked --package backy2-engine --test sim \
+	  -- --ignored --exact --nocapture one_seed_for_long
 
 bench: ## measure against the floors of this machine and installed peers
 	@scripts/bench/run.sh

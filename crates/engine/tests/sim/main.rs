@@ -31,8 +31,8 @@ mod process;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How many fresh seeds each of the short tests runs, and with how many jobs.
-const FRESH_SEEDS: u64 = 6;
+/// How many fresh seeds the short test runs, and with how many jobs: some half a minute, for machines are busy.
+const FRESH_SEEDS: u64 = 20;
 const FRESH_JOBS: u64 = 120;
 
 fn run(seed: u64, jobs: u64) {
