@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use backy_core::records::lease::Holder;
 use backy_engine::repository::leases::Host;
+use rustix::io::Errno;
+use rustix::process::Pid;
 
 /// Returns this process, and what tells which others are gone.
 pub fn this_host() -> Host {
@@ -52,9 +54,12 @@ fn is_gone(own: &Holder, other: &Holder, proc: &Path) -> bool {
     if own.host != other.host || own_place != place {
         return false;
     }
-    // Nothing to be read where we ourselves can be: then it is not there.
-    let sees_itself = began(proc, own.process).is_some();
-    sees_itself && began(proc, other.process).is_none_or(|began| began.to_string() != other_began)
+    let Some(process) = i32::try_from(other.process).ok().and_then(Pid::from_raw) else { return false };
+    match rustix::process::test_kill_process(process) {
+        Err(Errno::SRCH) => true,
+        // It is there, whoever may see it; or a later process of the same id.
+        _ => began(proc, other.process).is_some_and(|began| began.to_string() != other_began),
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +91,11 @@ mod tests {
         ] {
             assert!(!(host.is_gone)(&unknown), "{unknown:?}");
         }
-        // A /proc that hides all processes says nothing.
-        assert!(!is_gone(own, &running, Path::new("/nowhere")));
+        // Where /proc hides processes, one that lives is not taken for gone.
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let hidden = Holder { process: other.id(), instance: format!("{place}/1"), ..own.clone() };
+        assert!(!is_gone(own, &hidden, Path::new("/nowhere")));
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 }

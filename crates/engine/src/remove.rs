@@ -38,6 +38,7 @@ pub struct Removed {
 /// `Refused` if the version is protected, in use, or young or unreadable and not forced.
 pub fn run(repository: &Repository, request: &RemoveRequest) -> Result<Removed> {
     let now = repository.environment().clock.now();
+    let mut continued = Vec::new();
     let removed = match repository.find_version(&request.version) {
         Ok(entry) => {
             let uid = entry.manifest.uid;
@@ -50,12 +51,20 @@ pub fn run(repository: &Repository, request: &RemoveRequest) -> Result<Removed> 
                 is_forced: request.is_forced,
             };
             may_remove(facts).context(|| format!("remove version {uid}"))?;
+            if entry.state == VersionState::Incomplete {
+                // What it has gone on from is not listed beside it, and nobody wants to see it again.
+                continued.clone_from(&entry.manifest.continues);
+            }
             Removed { uid, name: Some(entry.manifest.name) }
         }
         Err(error) => unreadable(repository, request, error)?,
     };
     refuse_used(repository, removed.uid)?;
-    let tombstone = Tombstone { uid: removed.uid, removed: now, lease: repository.new_lease_id() };
+    let lease = repository.new_lease_id();
+    for uid in continued {
+        repository.remove_incomplete(uid, lease)?;
+    }
+    let tombstone = Tombstone { uid: removed.uid, removed: now, lease };
     repository.put_record(RecordKind::Tombstone, &names::removed(removed.uid), &tombstone)?;
     Ok(removed)
 }

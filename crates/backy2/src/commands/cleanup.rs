@@ -56,7 +56,7 @@ fn show(app: &App, arguments: &Cleanup, report: &CleanupReport) -> Result<(), Fa
             "versions": report.version_count,
             "packs": report.pack_count,
             "deleted_versions": report.deleted_versions.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "deleted_packs": report.deleted_packs,
+            "deleted_packs": report.deleted_packs.len(),
             "rewritten_packs": report.rewritten_packs,
             "revoked_leases": report.revoked,
             "passed_rechecks": report.passed_rechecks.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -87,7 +87,7 @@ fn sentences(arguments: &Cleanup, report: &CleanupReport) -> Vec<String> {
         let mut parts = Vec::new();
         for (count, what) in [
             (report.deleted_versions.len() as u64, "versions deleted"),
-            (report.deleted_packs, "packs deleted"),
+            (report.deleted_packs.len() as u64, "packs deleted"),
             (report.rewritten_packs, "packs written anew"),
         ] {
             if count > 0 {

@@ -6,7 +6,8 @@ use crate::units::{BlockCount, BlockIndex, BlockRange};
 
 use super::extent::Extent;
 use super::geometry::Geometry;
-use super::path::{Collected, load_node, load_page, with_sheet};
+use super::page::PageBody;
+use super::path::{Collected, full_page_of, load_node, load_page, read_page_body, with_sheet};
 use super::{MapReader, MapRoot};
 
 /// A part of a map that may be damaged.
@@ -86,7 +87,7 @@ impl Salvage<'_> {
     fn page(&mut self, index: u64, address: SlotAddress, collected: Collected) -> Result<()> {
         let loaded = match load_page(self.reader, self.geometry, self.blocks.0, index, address, collected) {
             Ok(loaded) => loaded.into_page(),
-            Err(error) => return self.lose(0, index, address, error),
+            Err(error) => return self.lose(0, index, self.bad_part_of(address), error),
         };
         let page_start = BlockIndex(index * u64::from(self.geometry.page_blocks));
         for extent in &loaded.extents {
@@ -98,6 +99,16 @@ impl Salvage<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns which part of a page cannot be read: a patch that is good stands on a full page that is not.
+    fn bad_part_of(&self, address: SlotAddress) -> SlotAddress {
+        match read_page_body(self.reader, self.geometry, address) {
+            Ok((PageBody::Patch(patch), _)) if full_page_of(self.reader, self.geometry, address, &patch).is_err() => {
+                patch.base
+            }
+            _ => address,
+        }
     }
 
     fn lose(&mut self, level: u8, index: u64, address: SlotAddress, error: Error) -> Result<()> {

@@ -55,6 +55,9 @@ pub struct Manifest {
     pub audit: AuditWindow,
     /// What the label begins with.
     pub label: LabelChange,
+    /// The incomplete versions that this one has gone on from, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub continues: Vec<VersionUid>,
 }
 
 /// How a version was made.
@@ -219,6 +222,7 @@ mod tests {
             statistics: Statistics::default(),
             audit: AuditWindow::default(),
             label: LabelChange::default(),
+            continues: Vec::new(),
         }
     }
 

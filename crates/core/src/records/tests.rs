@@ -76,6 +76,7 @@ fn manifest() -> Manifest {
         },
         audit: AuditWindow { next_offset_bytes: 65_536 },
         label: LabelChange { expire: Some(Expiry::Never), ..label() },
+        continues: Vec::new(),
     }
 }
 

@@ -12,7 +12,6 @@ use backy_core::map::{Extent, MapBuilder, MapRoot, MapWriter, Place};
 use backy_core::names;
 use backy_core::records::index::IndexedPack;
 use backy_core::records::manifest::{Checkpoint, Manifest, Statistics};
-use backy_core::records::mark::Tombstone;
 use backy_core::units::{BlockCount, BlockIndex};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
 use backy_store::object_store::list_all;
@@ -80,17 +79,21 @@ pub(super) struct Beginning {
     pub map: Option<MapRoot>,
     /// The blocks before this one are in the map.
     pub position: BlockIndex,
-    /// The incomplete version that this one goes on from. It is removed as soon as this one has a checkpoint of its own: no
-    /// two jobs ever write under one uid, for the other one may be alive, and end later.
+    /// The incomplete version that this one goes on from.
     pub continued: Option<VersionUid>,
 }
 
 impl Beginning {
     /// Throws away what an earlier part of this backup has found, because the hints were wrong: everything is read.
     pub(super) fn begin_anew(&mut self) {
-        self.position = BlockIndex(0);
-        self.draft.missing_blocks = BlockCount(0);
         self.draft.origin.hints_were_wrong = true;
+        self.go_back_to(BlockIndex(0));
+    }
+
+    /// Goes back to a block before which nothing is missing.
+    pub(super) fn go_back_to(&mut self, position: BlockIndex) {
+        self.position = position;
+        self.draft.missing_blocks = BlockCount(0);
         let Statistics { stored_bytes, packs, audited_bytes, .. } = self.draft.statistics;
         self.draft.statistics = Statistics { stored_bytes, packs, audited_bytes, ..Statistics::default() };
     }
@@ -180,13 +183,12 @@ impl<'a> Assembler<'a> {
         Ok(manifest)
     }
 
-    /// Removes the version that this one goes on from.
-    fn remove_continued(&mut self) -> Result<()> {
-        let Some(uid) = self.continued else { return Ok(()) };
-        let removed = self.repository.environment().clock.now();
-        let tombstone = Tombstone { uid, removed, lease: self.lease.id() };
-        self.repository.put_record(RecordKind::Tombstone, &names::removed(uid), &tombstone)?;
-        self.continued = None;
+    /// Removes the incomplete versions that this one has gone on from. Their jobs may be alive all the same: what one of
+    /// them has completed meanwhile stays.
+    fn remove_continued(&self) -> Result<()> {
+        for &uid in &self.draft.continues {
+            self.repository.remove_incomplete(uid, self.lease.id())?;
+        }
         Ok(())
     }
 
@@ -221,7 +223,8 @@ impl<'a> Assembler<'a> {
     pub(super) fn give_up(&mut self, open: OpenPack) -> Result<()> {
         self.adopt(open)?;
         self.apply_durable()?;
-        if self.has_new_packs || self.last_checkpoint.is_none() && self.position.0 > 0 {
+        let is_first = self.last_checkpoint.is_none() && self.position.0 > 0 && self.continued.is_none();
+        if self.has_new_packs || is_first {
             self.checkpoint()?;
         }
         self.put_index();
@@ -282,6 +285,8 @@ impl<'a> Assembler<'a> {
 
     /// Writes a checkpoint; durable when it returns.
     fn checkpoint(&mut self) -> Result<()> {
+        // Nobody protects any more what it would point to.
+        self.lease.refuse_revoked().context(|| "write a checkpoint")?;
         let map = self.builder.checkpoint(self.repository, &mut self.maps).context(|| "write the block map")?;
         self.flush_maps()?;
         let number = self.next_checkpoint;
@@ -290,7 +295,6 @@ impl<'a> Assembler<'a> {
         let name = names::checkpoint(self.draft.uid, number);
         self.repository.put_record(RecordKind::Checkpoint, &name, &checkpoint).context(|| "write a checkpoint")?;
         self.next_checkpoint += 1;
-        self.remove_continued()?;
         self.last_checkpoint = Some(self.repository.environment().clock.elapsed());
         self.has_new_packs = false;
         Ok(())

@@ -36,7 +36,7 @@ use backy_core::records::label::LabelChange;
 use backy_core::records::lease::JobKind;
 use backy_core::records::manifest::Manifest;
 use backy_core::units::{BlockIndex, BlockRange, BlockSize};
-use backy_core::{Error, Result};
+use backy_core::{Error, ErrorKind, Result};
 use backy_device::Source;
 use tracing::warn;
 
@@ -155,12 +155,22 @@ pub fn run(
 ) -> Result<BackupReport, BackupFailure> {
     // Put before anything is looked at, dropped when all is done.
     let lease = repository.begin_job(JobKind::Backup, Vec::new())?;
-    match attempt(repository, &lease, request, progress, cancel) {
-        Err(failure) if is_about_content(&failure.error) && note_damaged_map(repository, request).unwrap_or(false) => {
-            attempt(repository, &lease, request, progress, cancel)
-        }
-        done => done,
+    let mut done = attempt(repository, &lease, request, progress, cancel);
+    if let Err(failure) = &done
+        && is_about_content(&failure.error)
+        && note_damaged_map(repository, request).unwrap_or(false)
+    {
+        done = attempt(repository, &lease, request, progress, cancel);
     }
+    if let Err(failure) = &done
+        && matches!(failure.error.kind(), ErrorKind::Unavailable | ErrorKind::Io)
+    {
+        // A put that has failed may arrive long after: then what it brings must count as written without a lease.
+        if let Err(error) = repository.revoke_lease(lease.id(), "its job has failed") {
+            warn!("the lease of this job could not be revoked: {error}");
+        }
+    }
+    done
 }
 
 fn attempt(

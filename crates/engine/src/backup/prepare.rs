@@ -20,6 +20,9 @@ use crate::repository::leases::Lease;
 use crate::repository::packs::is_about_content;
 use crate::repository::versions::{VersionEntry, VersionSpec, VersionState, choose};
 
+/// How many versions a manifest names that it has gone on from; each takes 35 bytes of it.
+const CONTINUES_MAX: usize = 16;
+
 /// How often the newest version is looked for when it turns out to be of no use.
 const TRIES_FOR_BASE: u32 = 4;
 
@@ -221,19 +224,19 @@ fn continue_version(
     refuse_other_source(&earlier, request)?;
     refuse_empty_hints(request, earlier.base.is_some())?;
     info!("continuing version {uid} at block {}", checkpoint.position);
-    let position = checkpoint.position;
     let mut lost = lost_blocks(repository, earlier.map, BlockCount(1), damage)
         .context(|| format!("read incomplete version {uid}"))?;
-    if is_void {
-        add_condemned(repository, earlier.map, &mut lost)?;
-    }
-    if let Some(part) = lost.map_parts.first() {
+    if let (Some(part), false) = (lost.map_parts.first(), is_void) {
         let problem =
             format!("version {uid} cannot be continued, begin a new one; its block map is damaged: {}", part.problem);
         return Err(Error::damaged(problem));
     }
-    let draft = Manifest {
+    // Also where it is not void: it may go on from one that was, and not have been read to its end.
+    add_condemned(repository, earlier.map, &mut lost)?;
+    let mut draft = Manifest {
+        // No two jobs ever write under one uid: who wrote the checkpoint may be alive, and end later.
         uid: VersionUid::generate(repository.environment()),
+        continues: continued_by(&earlier, uid),
         label: entry.label.as_change(),
         lease: lease.id(),
         encryption_version: repository.encryption_version(),
@@ -244,10 +247,23 @@ fn continue_version(
         ..earlier
     };
     lease.use_versions(&[draft.uid])?;
-    let base_bytes = draft.base_bytes;
+    draft.map = usable_map(repository, draft.map, &lost, &draft)?;
+    // Without a base what was lost is read again all the same: the checkpoint stands for one.
+    let base_bytes = Some(draft.base_bytes.unwrap_or(draft.size_bytes));
     let map = Some(draft.map);
-    let beginning = Beginning { draft, map, position, continued: Some(uid) };
+    let mut beginning = Beginning { draft, map, position: checkpoint.position, continued: Some(uid) };
+    if let Some(first) = lost.blocks.first().filter(|first| first.start < checkpoint.position) {
+        beginning.go_back_to(first.start);
+    }
     Ok(Prepared { beginning, base_bytes, lost: lost.blocks, reads_lost_only: false })
+}
+
+/// Adds a version to those that an earlier one has gone on from: the last ones of many.
+fn continued_by(earlier: &Manifest, uid: VersionUid) -> Vec<VersionUid> {
+    let mut continues = earlier.continues.clone();
+    continues.push(uid);
+    continues.drain(..continues.len().saturating_sub(CONTINUES_MAX));
+    continues
 }
 
 /// A complete version is never changed. If some of its blocks were unreadable, a new version takes the others over and
@@ -387,5 +403,6 @@ fn draft(
         statistics: Statistics::default(),
         audit: base.map(|base| base.manifest.audit).unwrap_or_default(),
         label: request.label.clone(),
+        continues: Vec::new(),
     }
 }

@@ -9,15 +9,17 @@
 //!  wanted      all others, void and incomplete ones too                            wanted, and so needed
 //! ```
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use backy_core::cancel::Cancel;
-use backy_core::ids::{LeaseId, VersionUid};
+use backy_core::ids::{LeaseId, SlotAddress, VersionUid};
 use backy_core::keys::RecordKind;
-use backy_core::map::{MapPart, MapRoot, salvage_map};
+use backy_core::map::{MapPart, MapReader, MapRoot, salvage_map};
 use backy_core::names::{self, GcName, VersionObject};
+use backy_core::pack::SlotKind;
 use backy_core::records::manifest::{Checkpoint, Manifest};
 use backy_core::slots::{SlotSet, SlotSets};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
@@ -241,16 +243,34 @@ pub(super) fn void_versions(
     Ok(manifests.iter().filter(is_void).map(|(uid, _)| *uid).collect())
 }
 
-/// Adds the slots that a void version still points to. Nobody relies on what is gone from one: it was condemned.
+/// Adds what a void version still points to, and the parts of its map that can be read. Nobody relies on what is gone from
+/// one: it was condemned.
 fn collect_readable(repository: &Repository, map: MapRoot, slots: &mut SlotSets) -> Result<()> {
-    salvage_map(repository, map, &mut |part| {
+    let reader = Noting { repository, read: RefCell::default() };
+    salvage_map(&reader, map, &mut |part| {
         if let MapPart::Extent(extent) = part
             && let Some((pack, set)) = stored_slots(&extent)?
         {
             slots.add(pack, &set);
         }
         Ok(())
-    })
+    })?;
+    slots.add_all(&reader.read.into_inner());
+    Ok(())
+}
+
+/// Notes which parts of maps could be read.
+struct Noting<'a> {
+    repository: &'a Repository,
+    read: RefCell<SlotSets>,
+}
+
+impl MapReader for Noting<'_> {
+    fn read_map_slot(&self, address: SlotAddress, kind: SlotKind) -> Result<Vec<u8>> {
+        let body = self.repository.read_map_slot(address, kind)?;
+        self.read.borrow_mut().add_slot(address);
+        Ok(body)
+    }
 }
 
 /// Lists all versions with their objects.

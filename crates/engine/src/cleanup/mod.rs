@@ -62,8 +62,8 @@ pub struct CleanupReport {
     pub pack_bytes: u64,
     /// Versions that were deleted for good.
     pub deleted_versions: BTreeSet<VersionUid>,
-    /// How many packs were deleted as a whole.
-    pub deleted_packs: u64,
+    /// The packs that were deleted as a whole.
+    pub deleted_packs: BTreeSet<PackId>,
     /// How many packs were written anew without what nobody needs.
     pub rewritten_packs: u64,
     /// By how many bytes the store has become smaller.

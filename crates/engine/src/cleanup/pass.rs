@@ -11,7 +11,7 @@ use backy_core::slots::SlotSets;
 use backy_core::{Error, Result};
 use tracing::info;
 
-use super::mark::{Look, Marked, Standing, mark, void_versions};
+use super::mark::{Look, Marked, Standing, VersionObjects, mark, void_versions};
 use super::survey::{Log, Survey, survey};
 use super::{CleanupReport, CleanupRequest, doomed, sweep};
 use crate::progress::Progress;
@@ -42,6 +42,8 @@ pub(super) enum After {
 struct Facts {
     log: BTreeMap<GcName, GcHead>,
     ripe: BTreeSet<GcName>,
+    /// Records that condemn something, are not ripe, and that no other one has read: they wait for word of who is there.
+    unread: BTreeSet<GcName>,
     slots: Log,
     held: Vec<LeaseEntry>,
 }
@@ -63,13 +65,16 @@ impl Pass<'_> {
         let standing = Standing { condemned: &condemned, doomed: &doomed };
         let held: BTreeSet<LeaseId> = facts.held.iter().map(|entry| entry.id).collect();
         let look = Look::new(facts.log.keys().copied().collect(), held.clone());
-        let marked = mark(self.repository, &standing, look, before, self.cancel)?;
+        let mut marked = mark(self.repository, &standing, look, before, self.cancel)?;
         report.version_count = marked.versions.values().filter(|objects| !objects.is_removed).count() as u64;
+        // What a ripe record condemns needs nothing, also where the store does not let it go.
+        marked.unreadable.retain(|uid, _| !undeletable.contains(uid));
         if !marked.unreadable.is_empty() {
             return self.condemn_unreadable(&facts, &condemned, marked);
         }
         if !self.request.is_dry_run {
             self.recheck(&marked, report)?;
+            self.remove_continued(&marked)?;
         }
 
         // Thrift: those that have come since are spared too.
@@ -110,6 +115,14 @@ impl Pass<'_> {
             slots.push((name, record.condemned));
         }
         let ripe = ripe(&log, &leases);
+        let is_read = |name: &GcName| log.values().any(|head| head.read.contains(name));
+        let condemns = |name: &GcName, condemned: &SlotSets| {
+            !condemned.is_empty() || log.get(name).is_some_and(|head| !head.versions.is_empty())
+        };
+        let is_unread = |(name, condemned): &&(GcName, SlotSets)| {
+            condemns(name, condemned) && !ripe.contains(name) && !is_read(name)
+        };
+        let unread: BTreeSet<GcName> = slots.iter().filter(is_unread).map(|(name, _)| *name).collect();
         let mut sets = Log::default();
         for (name, condemned) in slots {
             sets.condemned.add_all(&condemned);
@@ -117,7 +130,7 @@ impl Pass<'_> {
                 sets.ripe.add_all(&condemned);
             }
         }
-        Ok(Facts { log, ripe, slots: sets, held })
+        Ok(Facts { log, ripe, unread, slots: sets, held })
     }
 
     /// Void versions that pass a recheck count from now on.
@@ -136,6 +149,17 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Removes incomplete versions that a complete one has gone on from, where its job ended before it could.
+    fn remove_continued(&self, marked: &Marked) -> Result<()> {
+        for uid in marked.manifests.values().flat_map(|manifest| &manifest.continues) {
+            let is_left = |objects: &VersionObjects| !objects.has_manifest && !objects.is_removed;
+            if marked.versions.get(uid).is_some_and(is_left) {
+                self.repository.remove_incomplete(*uid, self.lease.id())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Step 4: puts a record if there is something to condemn, or if one that is not ripe waits for word of who is there.
     fn put_record(
         &self,
@@ -146,7 +170,7 @@ impl Pass<'_> {
     ) -> Result<bool> {
         let versions: BTreeSet<VersionUid> = removed(marked).difference(condemned).copied().collect();
         let has_news = !found.condemn.is_empty() || !versions.is_empty();
-        let is_waiting = facts.ripe.len() < facts.log.len();
+        let is_waiting = !facts.unread.is_empty();
         if has_news || is_waiting {
             self.append(facts, versions, found.condemn.clone())?;
         }
@@ -157,7 +181,7 @@ impl Pass<'_> {
     /// Until then nothing is deleted: what they need is not known.
     fn condemn_unreadable(&self, facts: &Facts, condemned: &BTreeSet<VersionUid>, marked: Marked) -> Result<After> {
         let new: BTreeSet<VersionUid> = removed(&marked).difference(condemned).copied().collect();
-        let is_waiting = facts.ripe.len() < facts.log.len();
+        let is_waiting = !facts.unread.is_empty();
         let (uid, error) = match marked.unreadable.iter().next() {
             Some((uid, error)) => (uid, error.to_string()),
             None => return Ok(After::Done),

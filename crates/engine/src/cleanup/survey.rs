@@ -128,17 +128,20 @@ impl Surveyor<'_, '_> {
     /// Returns how many slots the pack ever had; none where it does not matter, because nobody needs any of them, and all
     /// that a pack can have are condemned together.
     fn slot_count(&self, pack: PackId, generations: &[(PackName, u64)], is_needed: bool) -> Result<Option<usize>> {
-        let known = self.pass.repository.catalog().pack(pack).unwrap_or_default();
-        if let Some(fact) = known.filter(|fact| generations.iter().any(|(name, _)| *name == fact.name)) {
-            return Ok(usize::try_from(fact.slot_count).ok());
+        if is_needed {
+            // A wrong number in the catalog could do no harm here: what is needed is not deleted.
+            let known = self.pass.repository.catalog().pack(pack).unwrap_or_default();
+            if let Some(fact) = known.filter(|fact| generations.iter().any(|(name, _)| *name == fact.name)) {
+                return Ok(usize::try_from(fact.slot_count).ok());
+            }
+            return self.pass.repository.directory(pack).map(|directory| Some(directory.slot_count()));
         }
-        let is_partly_condemned = self.log.condemned.get(pack).is_some_and(|condemned| !condemned.is_whole());
-        if !is_needed && !is_partly_condemned {
+        if self.log.condemned.get(pack).is_none_or(SlotSet::is_whole) {
             return Ok(None);
         }
         match self.pass.repository.directory(pack) {
-            // Nobody needs it: then it may go whatever it was.
-            Err(error) if !is_needed && is_about_content(&error) => Ok(None),
+            // Nobody needs it: then it may go whatever it was, once all of it is condemned.
+            Err(error) if is_about_content(&error) => Ok(None),
             directory => directory.map(|directory| Some(directory.slot_count())),
         }
     }

@@ -118,7 +118,7 @@ fn delete_pack(pass: &Pass<'_>, work: &Work, report: &mut CleanupReport) -> Resu
             Err(error) => return Err(error),
         }
     }
-    report.deleted_packs += 1;
+    report.deleted_packs.insert(work.pack);
     pass.repository.forget_directory(work.pack);
     if let Err(error) = pass.repository.catalog().forget_pack(work.pack) {
         warn!("the catalog did not forget pack {}: {error}", work.pack);

@@ -30,10 +30,10 @@ const LEFTOVER_MILLISECONDS: u64 = 86_400_000;
 
 /// Tidies up.
 pub(super) fn run(repository: &Repository, lease: &Lease, report: &CleanupReport, cancel: &Cancel) -> Result<()> {
-    if report.deleted_packs > 0 {
+    if !report.deleted_packs.is_empty() {
         let packs = packs_that_are_left(repository)?;
         drop_index_records(repository, &packs, cancel)?;
-        drop_damage_records(repository, &packs)?;
+        drop_damage_records(repository, &report.deleted_packs)?;
     }
     drop_leftovers(repository);
     repository.drop_revoked_leases()?;
@@ -73,10 +73,14 @@ fn drop_index_records(repository: &Repository, packs: &BTreeSet<PackId>, cancel:
     Ok(())
 }
 
-fn drop_damage_records(repository: &Repository, packs: &BTreeSet<PackId>) -> Result<()> {
+/// Drops what is known of packs that this cleanup has deleted. That a pack is not there is no reason: it may be lost, and
+/// then the versions that need it must stay invalid.
+fn drop_damage_records(repository: &Repository, deleted: &BTreeSet<PackId>) -> Result<()> {
     for object in list_all(repository.store(), names::DAMAGE).context(|| "list the damage records")? {
         match repository.read_record::<DamageRecord>(RecordKind::Damage, &object.name) {
-            Ok(record) if !packs.contains(&record.pack) => delete(repository, &object.name)?,
+            Ok(record) if deleted.contains(&record.pack) && repository.generations(record.pack)?.is_empty() => {
+                delete(repository, &object.name)?;
+            }
             Err(error) if !is_about_content(&error) => return Err(error),
             _ => {}
         }
@@ -107,13 +111,15 @@ fn shorten_log(repository: &Repository, lease: &Lease) -> Result<()> {
         kept.condemned.add_all(&record.condemned);
         kept.head.versions.extend(&record.head.versions);
     }
+    // What is not covered, because a cleanup ended between two parts of a record, is put together again.
+    let mut merged = ripe.clone();
     for (name, old) in records.iter().filter(|(name, _)| replaced.contains(name)) {
         let is_kept = |(pack, slots)| kept.condemned.get(pack).is_some_and(|kept: &SlotSet| kept.covers(slots));
         if old.condemned.iter().all(is_kept) && old.head.versions.is_subset(&kept.head.versions) {
             delete(repository, &name.object_name())?;
+            merged.remove(name);
         }
     }
-    let merged: BTreeSet<GcName> = ripe.difference(&replaced).copied().collect();
     if merged.len() <= GC_RECORDS_MAX {
         return Ok(());
     }

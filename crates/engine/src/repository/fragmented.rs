@@ -226,6 +226,7 @@ fn fragmented_volume_for_the_benchmark() {
         statistics: Statistics::default(),
         audit: Default::default(),
         label: LabelChange::default(),
+        continues: Vec::new(),
     };
     manifest.check().unwrap();
     repository.put_record(RecordKind::Manifest, &names::manifest(manifest.uid), &manifest).unwrap();

@@ -56,13 +56,12 @@ impl Repository {
         Err(Error::new(ErrorKind::Busy, "the GC log is rewritten faster than it can be read"))
     }
 
-    /// Follows the log until two lists of it are the same.
-    pub(crate) fn follow_gc_log_until_it_rests(&self) -> Result<()> {
+    /// Reads the whole log, and again until two lists of it are the same.
+    pub(crate) fn read_gc_log_at_rest(&self) -> Result<BTreeMap<GcName, GcRecord>> {
         for _ in 0..ATTEMPTS_MAX {
-            let before = self.list_gc_log()?;
-            self.follow_gc_log()?;
-            if self.list_gc_log()? == before {
-                return Ok(());
+            let log = self.read_gc_log()?;
+            if self.list_gc_log()?.iter().eq(log.keys()) {
+                return Ok(log);
             }
         }
         Err(Error::new(ErrorKind::Busy, "the GC log is rewritten faster than it can be read"))

@@ -30,10 +30,13 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use tracing::{info, warn};
 
 use super::Repository;
+use super::packs::is_about_content;
 use super::records::if_found;
 
 /// How often the renewing thread looks at the clock, in real time.
 const LOOK_AT_CLOCK: Duration = Duration::from_millis(500);
+/// How many versions a lease names at most when its job begins.
+const NAMED_VERSIONS_MAX: usize = 1000;
 /// A lease that was renewed so far in the future by our clock comes from a clock that is wrong.
 const FUTURE_MAX: Duration = Duration::from_secs(86_400);
 
@@ -99,7 +102,9 @@ impl Repository {
     /// Begins a job: puts its lease, and only then reads what was condemned.
     ///
     /// From here on nothing that the job takes from the repository is deleted, until the lease is dropped or revoked.
-    pub fn begin_job(&self, kind: JobKind, versions: Vec<VersionUid>) -> Result<Lease> {
+    pub fn begin_job(&self, kind: JobKind, mut versions: Vec<VersionUid>) -> Result<Lease> {
+        // To name them is a courtesy; a lease is read by everybody.
+        versions.truncate(NAMED_VERSIONS_MAX);
         let id = self.new_lease_id();
         let now = self.environment.clock.now();
         let holder = self.host.holder.clone();
@@ -147,6 +152,7 @@ impl Repository {
                 }
                 // It was dropped in between.
                 Ok(None) => {}
+                Err(error) if is_about_content(&error) => held.push(LeaseEntry { id, record: None }),
                 Err(error) => return Err(error.context(format!("read lease {id}"))),
             }
         }
@@ -314,12 +320,10 @@ impl Shared {
         if !self.is_put {
             return Ok(());
         }
-        let object = {
-            let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-            record.renewed = self.environment.clock.now();
-            record.to_object()?
-        };
-        self.store.put(&names::lease(self.id), &object)
+        // Held while it is put: an older state must not land last.
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        record.renewed = self.environment.clock.now();
+        self.store.put(&names::lease(self.id), &record.to_object()?)
     }
 
     fn renew_or_lose(&self) -> Result<()> {

@@ -10,6 +10,7 @@ use backy_core::ids::{LeaseId, SlotAddress, SlotNumber, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::map::{Extent, MapPart, MapReader, MapRoot, Place, salvage_map, visit_map_places, visit_map_slots};
 use backy_core::names;
+use backy_core::pack::Directory;
 use backy_core::records::manifest::{Checkpoint, Manifest};
 use backy_core::records::mark::Recheck;
 use backy_core::slots::{SlotSet, SlotSets};
@@ -83,13 +84,14 @@ impl Repository {
         Ok(self.is_revoked(writer)? && !is_checked()?)
     }
 
-    /// Returns the blocks of a void map that are not to be relied on, and one of its own slots that is not, if any.
+    /// Returns the blocks of a map that were condemned, and one of its own slots that was, if any.
     pub(crate) fn condemned_blocks(&self, map: MapRoot) -> Result<(Vec<BlockRange>, Option<SlotAddress>)> {
+        let condemned = self.condemned_slots()?;
         let mut blocks = Vec::new();
         salvage_map(self, map, &mut |part| {
             let MapPart::Extent(extent) = part else { return Ok(()) };
             for (block, address) in slots_of(&extent) {
-                if self.catalog().is_forgotten(address)? {
+                if condemned.contains(address) {
                     blocks.push(block);
                 }
             }
@@ -97,7 +99,7 @@ impl Repository {
         })?;
         let mut bad = None;
         let walked = visit_map_slots(self, map, &mut |address, _| {
-            if bad.is_none() && self.catalog().is_forgotten(address)? {
+            if bad.is_none() && condemned.contains(address) {
                 bad = Some(address);
             }
             Ok(bad.is_none())
@@ -116,18 +118,13 @@ impl Repository {
             Err(error) if is_about_content(&error) => return Ok(RecheckOutcome::Failed),
             collected => collected?,
         }
-        // The map first, the log second. Who rechecks has no lease that counts, so records may be put together meanwhile: the
-        // log is listed until two lists agree.
-        self.follow_gc_log_until_it_rests()?;
+        // The map first, the log second.
+        let condemned = self.condemned_slots()?;
         for (pack, set) in slots.iter() {
-            let is_condemned = |slot: SlotNumber| self.catalog().is_forgotten(SlotAddress { pack, slot });
-            for slot in set.slots() {
-                if is_condemned(slot)? {
-                    return Ok(RecheckOutcome::Failed);
-                }
+            if condemned.get(pack).is_some_and(|condemned| condemned.common(set).is_some()) {
+                return Ok(RecheckOutcome::Failed);
             }
-            let has_all =
-                |directory: &backy_core::pack::Directory| set.slots().all(|slot| directory.locator(slot).is_some());
+            let has_all = |directory: &Directory| set.slots().all(|slot| directory.locator(slot).is_some());
             // Not from memory: the pack must be there now.
             self.forget_directory(pack);
             match self.directory(pack) {
@@ -139,6 +136,16 @@ impl Repository {
         }
         self.put_checked(uid, lease)?;
         Ok(RecheckOutcome::Passed)
+    }
+
+    /// Returns all slots that any record of the log condemns. The log is listed until two lists agree: who asks may have no
+    /// lease that counts, and records may be put together meanwhile.
+    fn condemned_slots(&self) -> Result<SlotSets> {
+        let mut condemned = SlotSets::default();
+        for record in self.read_gc_log_at_rest()?.values() {
+            condemned.add_all(&record.condemned);
+        }
+        Ok(condemned)
     }
 
     /// Marks a version as one that is good whatever becomes of the lease that it names; durable when it returns.

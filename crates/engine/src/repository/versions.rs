@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backy_core::environment::Timestamp;
-use backy_core::ids::VersionUid;
+use backy_core::ids::{LeaseId, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::names::{self, ObjectName, VersionObject};
 use backy_core::records::label::Label;
 use backy_core::records::manifest::{Checkpoint, Manifest};
+use backy_core::records::mark::Tombstone;
 use backy_core::{Error, ErrorKind, Result, ResultExt};
 use backy_store::object_store::list_all;
 
@@ -129,8 +130,18 @@ impl Repository {
                 entry.state = VersionState::Invalid;
             }
         }
+        hide_continued(&mut listing.versions);
         listing.versions.sort_by_key(|entry| (entry.manifest.created, entry.manifest.uid));
         Ok(listing)
+    }
+
+    /// Removes a version that another one has gone on from, unless it was completed all the same; durable when it returns.
+    pub(crate) fn remove_incomplete(&self, uid: VersionUid, lease: LeaseId) -> Result<()> {
+        if !list_all(self.store(), names::manifest(uid).as_str())?.is_empty() {
+            return Ok(());
+        }
+        let tombstone = Tombstone { uid, removed: self.environment().clock.now(), lease };
+        self.put_record(RecordKind::Tombstone, &names::removed(uid), &tombstone)
     }
 
     /// Says whether a version was removed.
@@ -199,6 +210,13 @@ impl Repository {
             _ => Ok(None),
         }
     }
+}
+
+/// An incomplete version that another one has gone on from is that other one now; it is removed when that is complete.
+fn hide_continued(versions: &mut Vec<VersionEntry>) {
+    let continued: BTreeSet<VersionUid> =
+        versions.iter().flat_map(|entry| entry.manifest.continues.iter().copied()).collect();
+    versions.retain(|entry| entry.state != VersionState::Incomplete || !continued.contains(&entry.manifest.uid));
 }
 
 pub(crate) fn check_manifest(uid: VersionUid, manifest: &Manifest) -> Result<()> {

@@ -205,6 +205,10 @@ pub fn run(
     }
     let mut report = report_of(&verified, request.sample.is_some());
     report.all_packs = wanted.len() as u64;
+    if affected.is_empty() {
+        // No version has them: what lies under a change of a map, or was removed meanwhile. A cleanup takes it away.
+        report.damaged_slots = 0;
+    }
     report.affected = affected;
     if let Some((source, version)) = version {
         let percent = request.sample.map(|sample| sample.percent);

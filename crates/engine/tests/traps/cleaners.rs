@@ -30,9 +30,9 @@ fn h4_h5_h14_h15_a_second_cleanup_may_run_before_any_call_of_the_first() {
         stage.revoke_all();
         let before = back_up(&host, &content[3 * BLOCK..], "c");
         clean(&stage.host());
-        let after = back_up(&host, &content[1 * BLOCK..], "d");
+        let after = back_up(&host, &content[BLOCK..], "d");
         stage.finish(late).unwrap();
-        stage.check(&[(&kept, &half), (&before, &content[3 * BLOCK..]), (&after, &content[1 * BLOCK..])]);
+        stage.check(&[(&kept, &half), (&before, &content[3 * BLOCK..]), (&after, &content[BLOCK..])]);
         let packs: Vec<PackName> =
             objects(&stage.store, names::PACKS).iter().map(|name| PackName::parse(name).unwrap()).collect();
         let ids: BTreeSet<_> = packs.iter().map(|pack| pack.id).collect();

@@ -1,17 +1,34 @@
 //! A job beside a cleanup: H1, H2, H3, H8, H10, H12, H13.
 
-use backy_core::ErrorKind;
-use backy_core::names;
-use backy_core::records::lease::JobKind;
-use backy_testkit::store::Operation;
+use std::sync::Arc;
 
-use crate::stage::{Stage, back_up, clean, try_clean, try_remove};
-use crate::support::{noise, objects};
+use backy_core::ErrorKind;
+use backy_core::hint::{Hint, HintState};
+use backy_core::names;
+use backy_core::policy::audit::AuditSettings;
+use backy_core::records::lease::JobKind;
+use backy_core::units::ByteRange;
+use backy_engine::backup::BackupRequest;
+use backy_testkit::device::MemoryDevice;
+use backy_testkit::store::{Fault, FaultyStore, Operation, Rule};
+
+use crate::stage::{Stage, back_up, clean, new_folder, try_clean, try_remove};
+use crate::support::{Host, hinted_request, noise, objects, request};
 
 const BLOCK: usize = 4096;
 
 fn is_manifest(call: &backy_testkit::gate::Waiting) -> bool {
     call.operation == Operation::Put && call.name.ends_with("/manifest")
+}
+
+/// A host that knows blocks which are in the store, and which no version has: its backup has failed at the last step.
+fn orphan(stage: &mut Stage, skew_seconds: i64, content: &[u8]) -> Host {
+    let store = FaultyStore::new(Arc::new(stage.store.clone()));
+    store.add_rule(Rule::once(Operation::Put, names::VERSIONS, Fault::Before(ErrorKind::Unavailable)));
+    let host = stage.open(Arc::new(store), skew_seconds, new_folder());
+    let device = MemoryDevice::with_bytes(content);
+    host.try_backup(&request(&device, "a")).unwrap_err();
+    host
 }
 
 /// H1 and H2: a job uses a block that was condemned after it began. It publishes and drops its lease while a cleanup stands
@@ -21,12 +38,10 @@ fn h1_h2_a_job_may_publish_and_leave_before_any_call_of_a_cleanup() {
     for (seed, skew_seconds) in [(1, 0), (2, -5400), (3, 5400)] {
         for calls in 0.. {
             let mut stage = Stage::new(seed);
-            let host = stage.host_at(skew_seconds);
             let content = noise(1, 8 * BLOCK);
-            let removed = back_up(&host, &content, "a");
-            let job = stage.begin_backup(&host, &content, "b");
+            let host = orphan(&mut stage, skew_seconds, &content);
+            let job = stage.begin_backup_at(skew_seconds, &host, &content, "b");
             assert!(stage.go_to(&job, is_manifest));
-            try_remove(&host, &removed).unwrap();
             // Condemns the blocks; the job keeps them.
             clean(&stage.host());
             let cleanup = stage.begin_cleanup();
@@ -163,4 +178,32 @@ fn h12_a_version_may_become_void_before_any_call_of_a_job_that_builds_on_it() {
             break;
         }
     }
+}
+
+/// H12 and H13: a version is void and some of its blocks are gone, its map is not. A job that takes them over on the word of
+/// hints must read them again.
+#[test]
+fn h12_h13_what_is_gone_from_a_void_base_is_read_again_whatever_the_hints_say() {
+    let mut stage = Stage::new(8);
+    let content = noise(1, 8 * BLOCK);
+    let host = orphan(&mut stage, 0, &content);
+    let doomed = stage.begin_backup(&host, &content, "a");
+    assert!(stage.go_to(&doomed, is_manifest));
+    clean(&stage.host());
+    stage.revoke_all();
+    let cleanup = stage.begin_cleanup();
+    assert!(stage.go_to(&cleanup, |call| call.is(Operation::Delete, names::PACKS)));
+    assert!(stage.go(&cleanup, 1));
+    stage.finish(doomed).expect_err("its blocks are gone");
+    let void = stage.host().repository.versions().unwrap().versions.pop().unwrap();
+    assert!(void.is_void);
+    let mut changed = content.clone();
+    changed[..BLOCK].copy_from_slice(&noise(2, BLOCK));
+    let device = MemoryDevice::with_bytes(&changed);
+    let hint = Hint { range: ByteRange::between(0, BLOCK as u64), state: HintState::Changed };
+    let audit = AuditSettings { percent_of_volume: 0.0, bytes_max: 0, percent_of_changed: 0.0 };
+    let request = BackupRequest { audit, ..hinted_request(&device, "a", &void.manifest, vec![hint]) };
+    let version = stage.host().try_backup(&request).unwrap().manifest;
+    stage.finish(cleanup).unwrap();
+    stage.check(&[(&version, &changed)]);
 }

@@ -19,6 +19,7 @@ use backy_store::{MemoryStore, ObjectStore};
 use backy_testkit::clock::{START, SimulatedClock};
 use backy_testkit::gate::{Actor, Gate, Waiting};
 use backy_testkit::random::environment_with_clock;
+use backy_testkit::store::FaultyStore;
 use tempfile::TempDir;
 
 use crate::support::{Host, all_bytes, new_store, request, seeded, settings, spec};
@@ -51,6 +52,13 @@ impl Stage {
         self.open(Arc::new(self.store.clone()), skew_seconds, new_folder())
     }
 
+    /// A host on a store that fails, if it can open the repository.
+    pub fn host_on(&mut self, store: FaultyStore) -> backy_core::Result<Host> {
+        let opened =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.open(Arc::new(store), 0, new_folder())));
+        opened.map_err(|_| backy_core::Error::new(backy_core::ErrorKind::Io, "it did not open"))
+    }
+
     /// A host on `store` with a state folder.
     pub fn open(&mut self, store: Arc<dyn ObjectStore>, skew_seconds: i64, state: TempDir) -> Host {
         self.hosts += 1;
@@ -78,12 +86,21 @@ impl Stage {
         like: Option<&Host>,
         job: impl FnOnce(&Host) -> T + Send + 'static,
     ) -> Running<T> {
+        self.begin_at(0, like, job)
+    }
+
+    fn begin_at<T: Send + 'static>(
+        &mut self,
+        skew_seconds: i64,
+        like: Option<&Host>,
+        job: impl FnOnce(&Host) -> T + Send + 'static,
+    ) -> Running<T> {
         let state = new_folder();
         if let Some(like) = like {
             copy_all(like.state.path(), state.path());
         }
         let gated = self.gate.store(Arc::new(self.store.clone()));
-        let host = self.open(Arc::new(gated.clone()), 0, state);
+        let host = self.open(Arc::new(gated.clone()), skew_seconds, state);
         let presence = self.gate.enter();
         let actor = presence.actor();
         gated.act_for(Some(actor));
@@ -103,9 +120,20 @@ impl Stage {
         content: &[u8],
         name: &'static str,
     ) -> Running<Result<Manifest, BackupFailure>> {
+        self.begin_backup_at(0, like, content, name)
+    }
+
+    /// Begins a backup on a host whose clock goes wrong by so many seconds.
+    pub fn begin_backup_at(
+        &mut self,
+        skew_seconds: i64,
+        like: &Host,
+        content: &[u8],
+        name: &'static str,
+    ) -> Running<Result<Manifest, BackupFailure>> {
         let device = backy_testkit::device::MemoryDevice::with_bytes(content);
         let job = move |host: &Host| host.try_backup(&request(&device, name)).map(|report| report.manifest);
-        self.begin(Some(like), job)
+        self.begin_at(skew_seconds, Some(like), job)
     }
 
     /// Begins a cleanup.

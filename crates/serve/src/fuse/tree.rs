@@ -199,6 +199,7 @@ mod tests {
             statistics: Statistics::default(),
             audit: AuditWindow::default(),
             label: LabelChange::default(),
+            continues: Vec::new(),
         };
         VersionEntry { manifest, checkpoint: None, label: Label::default(), state: VersionState::Valid, is_void: false }
     }

@@ -191,11 +191,11 @@ mod tests {
         let inner = MemoryStore::new();
         let stores: Vec<GatedStore> = (0..2).map(|_| gate.store(Arc::new(inner.clone()))).collect();
         std::thread::scope(|scope| {
-            for (number, store) in stores.iter().enumerate() {
+            for (number, store) in (0u8..).zip(&stores) {
                 let presence = gate.enter();
                 store.act_for(Some(presence.actor()));
                 scope.spawn(move || {
-                    store.put(&names::repository(), &[number as u8]).unwrap();
+                    store.put(&names::repository(), &[number]).unwrap();
                     // A visitor may call the store again.
                     let again = &mut |object: backy_store::ObjectInfo| store.get(&object.name, 9).map(drop);
                     store.list("", again).unwrap();
