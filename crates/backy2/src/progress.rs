@@ -28,6 +28,8 @@ pub enum Job {
     Cleanup,
     /// Nothing is written.
     Scrub,
+    /// Nothing is written.
+    Check,
 }
 
 /// Runs `work`, and shows how far it is in the meantime.
@@ -169,7 +171,7 @@ impl Now {
         if job == Job::Backup {
             parts.push(format!("dedup {}", size::human(self.deduplicated_bytes)));
         }
-        if job != Job::Scrub {
+        if !matches!(job, Job::Scrub | Job::Check) {
             parts.push(format!("written {}", size::human(self.written_bytes)));
         }
         parts.join(", ")

@@ -20,6 +20,7 @@ const COMMANDS: &[&str] = &[
     "ls",
     "stats",
     "rm",
+    "check",
     "cleanup",
     "leases",
     "protect",

@@ -126,6 +126,11 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Returns the folder that it lies in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Returns what happened when it was opened.
     pub fn report(&self) -> &OpenReport {
         &self.report

@@ -7,6 +7,7 @@
 //!  cleanup       what no version needs -> free space
 //!  scrub         versions -> damage, healed if a source is there
 //!  serve_version version -> whoever mounts it
+//!  check         the repository as a whole -> what is damaged, missing, left over
 //!  list remove label statistics key       the short jobs
 //!  settings progress                      what the front door turns and watches
 //! ```
@@ -14,6 +15,7 @@
 //! A job never imports another job. Nothing here knows terminals, configuration files or exit codes.
 
 pub mod backup;
+pub mod check;
 pub mod cleanup;
 pub mod key;
 pub mod label;

@@ -2,6 +2,7 @@
 //!
 //! Global options stand before the command only, so that `-c`, `-r` and `-s` can mean something else behind it.
 
+pub mod check;
 pub mod fuse;
 pub mod jobs;
 pub mod key;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand};
 
+use self::check::Check;
 use self::fuse::Fuse;
 use self::jobs::{Backup, Init, Restore};
 use self::key::Key;
@@ -117,6 +119,7 @@ pub enum Command {
     Ls(Ls),
     Stats(Stats),
     Rm(Rm),
+    Check(Check),
     Cleanup(Cleanup),
     Leases(Leases),
     Protect(Protect),

@@ -1,6 +1,7 @@
 //! The commands, one file each: from what was typed to a call of the engine, and from its report to what is shown.
 
 mod backup;
+mod check;
 mod cleanup;
 mod completion;
 mod config;
@@ -42,6 +43,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Ls(arguments) => ls::run(&app, &arguments),
         Command::Stats(arguments) => stats::run(&app, &arguments),
         Command::Rm(arguments) => rm::run(&app, &arguments),
+        Command::Check(arguments) => check::run(&app, &arguments),
         Command::Cleanup(arguments) => cleanup::run(&app, &arguments),
         Command::Leases(arguments) => leases::run(&app, &arguments),
         Command::Protect(arguments) => label::protect(&app, &arguments.version, true),

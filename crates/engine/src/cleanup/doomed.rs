@@ -9,8 +9,9 @@ use backy_store::object_store::list_all;
 use tracing::warn;
 
 use super::CleanupReport;
-use super::mark::{Marked, VersionObjects, void_versions};
+use super::mark::{Marked, void_versions};
 use crate::repository::Repository;
+use crate::repository::version_objects::VersionObjects;
 
 /// Deletes doomed versions, and checkpoints that a complete version has made superfluous. Returns the versions that the
 /// store refuses to delete for now.

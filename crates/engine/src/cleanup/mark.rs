@@ -18,32 +18,23 @@ use backy_core::cancel::Cancel;
 use backy_core::ids::{LeaseId, SlotAddress, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::map::{MapPart, MapReader, MapRoot, salvage_map};
-use backy_core::names::{self, GcName, VersionObject};
+use backy_core::names::{self, GcName};
 use backy_core::pack::SlotKind;
 use backy_core::records::manifest::{Checkpoint, Manifest};
 use backy_core::slots::{SlotSet, SlotSets};
-use backy_core::{Error, ErrorKind, Result, ResultExt};
-use backy_store::object_store::list_all;
+use backy_core::{Error, ErrorKind, Result};
 
-use super::ahead::ReadAhead;
 use crate::parallel;
 use crate::repository::Repository;
 use crate::repository::leases::LeaseEntry;
 use crate::repository::packs::is_about_content;
+use crate::repository::read_ahead::ReadAhead;
 use crate::repository::records::if_found;
 use crate::repository::taken::{collect_slots, stored_slots};
+use crate::repository::version_objects::{VersionObjects, list_versions};
 
 /// How often the versions are listed again because one of them went while it was read.
 const ATTEMPTS_MAX: usize = 16;
-
-/// The objects of one version, as listed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct VersionObjects {
-    pub has_manifest: bool,
-    pub checkpoints: BTreeSet<u32>,
-    pub is_removed: bool,
-    pub is_checked: bool,
-}
 
 /// What is marked.
 #[derive(Default)]
@@ -271,24 +262,6 @@ impl MapReader for Noting<'_> {
         self.read.borrow_mut().add_slot(address);
         Ok(body)
     }
-}
-
-/// Lists all versions with their objects.
-pub(super) fn list_versions(repository: &Repository) -> Result<BTreeMap<VersionUid, VersionObjects>> {
-    let mut versions: BTreeMap<VersionUid, VersionObjects> = BTreeMap::new();
-    for object in list_all(repository.store(), names::VERSIONS).context(|| "list the versions")? {
-        let Ok((uid, kind)) = names::parse_version_object(&object.name) else { continue };
-        let objects = versions.entry(uid).or_default();
-        match kind {
-            VersionObject::Manifest => objects.has_manifest = true,
-            VersionObject::Checkpoint(number) => {
-                objects.checkpoints.insert(number);
-            }
-            VersionObject::Removed => objects.is_removed = true,
-            VersionObject::Checked => objects.is_checked = true,
-        }
-    }
-    Ok(versions)
 }
 
 /// Where the maps of some versions begin.

@@ -3,7 +3,7 @@
 //! ```text
 //!  alone     thrift: of two cleanups one steps back                              alone
 //!  pass      1 revoke overdue leases, read the GC log      2 list the leases     pass
-//!            3 mark what the versions need                                       mark, ahead
+//!            3 mark what the versions need                                       mark
 //!            4 condemn what is there and not wanted: a record of the log         survey
 //!            5 what ripe records condemned and nobody needs may go
 //!            6 delete doomed versions                                            doomed
@@ -15,7 +15,6 @@
 //! Nothing is resumed from a record: a cleanup that was killed left facts that stay true, and the next one begins at 1. Why
 //! each step stands where it does: `docs/protocol.md`. The decisions are in `backy_core::policy::gc`.
 
-mod ahead;
 mod alone;
 mod doomed;
 mod mark;

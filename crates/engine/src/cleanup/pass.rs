@@ -11,13 +11,14 @@ use backy_core::slots::SlotSets;
 use backy_core::{Error, Result};
 use tracing::info;
 
-use super::mark::{Look, Marked, Standing, VersionObjects, mark, void_versions};
+use super::mark::{Look, Marked, Standing, mark, void_versions};
 use super::survey::{Log, Survey, survey};
 use super::{CleanupReport, CleanupRequest, doomed, sweep};
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::leases::{Lease, LeaseEntry};
 use crate::repository::taken::RecheckOutcome;
+use crate::repository::version_objects::VersionObjects;
 
 /// What a pass works with.
 pub(super) struct Pass<'a> {

@@ -8,6 +8,7 @@
 //!  taken                versions as a job under a lease may rely on them
 //!  packs runs rewrite   slots, from whatever generation has them: one, or many at once; the next generation
 //!  map_io blocks        block maps and blocks, read and written through packs
+//!  read_ahead           whole block maps, read in large pieces
 //!  damage heal index    what is broken, and made good again; what other hosts stored
 //! ```
 
@@ -22,11 +23,13 @@ pub mod leases;
 pub mod map_io;
 pub mod open;
 pub mod packs;
+pub(crate) mod read_ahead;
 pub mod records;
 pub mod rewrite;
 pub mod runs;
 pub(crate) mod taken;
 pub mod unlock;
+pub(crate) mod version_objects;
 pub mod versions;
 
 #[cfg(test)]

@@ -55,14 +55,23 @@ pub fn open(
         warn!(
             "the store does not have {name}, which this host has seen: it is an older copy; the catalog is made anew"
         );
-        repository.catalog.distrust()?;
-        repository.catalog = Catalog::open(&folder, id)?;
-        repository.gc = Mutex::default();
+        repository.renew_catalog()?;
     }
     if let Err(error) = repository.follow_gc_log() {
         debug!("jobs that need the GC log will fail: {error}");
     }
     Ok(repository)
+}
+
+impl Repository {
+    /// Throws the local cache away and begins it anew; the GC log is to be followed next.
+    pub(crate) fn renew_catalog(&mut self) -> Result<()> {
+        self.catalog.distrust()?;
+        self.catalog = Catalog::open(&self.catalog.folder().to_owned(), self.id())?;
+        self.gc = Mutex::default();
+        self.directories = DirectoryCache::default();
+        refuse_older_encryption(&self.catalog, self.keys.current_version())
+    }
 }
 
 /// Reads `repository.json`.

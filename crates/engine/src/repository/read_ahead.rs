@@ -10,7 +10,7 @@ use backy_core::names::PackName;
 use backy_core::pack::{Directory, SlotKind, SlotOpener};
 use backy_core::units::ByteRange;
 
-use crate::repository::Repository;
+use super::Repository;
 
 /// How much is read at one time, in bytes.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -18,7 +18,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 const PIECES_MAX: usize = 16;
 
 /// Reads slots of maps through pieces of packs that it keeps: at most 16 MiB.
-pub(super) struct ReadAhead<'a> {
+pub(crate) struct ReadAhead<'a> {
     repository: &'a Repository,
     state: RefCell<State>,
 }
@@ -35,7 +35,7 @@ struct Piece {
 }
 
 impl<'a> ReadAhead<'a> {
-    pub(super) fn new(repository: &'a Repository) -> Result<ReadAhead<'a>> {
+    pub(crate) fn new(repository: &'a Repository) -> Result<ReadAhead<'a>> {
         let state = State { opener: SlotOpener::new()?, pieces: VecDeque::new() };
         Ok(ReadAhead { repository, state: RefCell::new(state) })
     }
