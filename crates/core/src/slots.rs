@@ -83,6 +83,16 @@ impl SlotSet {
                 return;
             }
         }
+        if let (Form::Bits(words), Form::Run { first, last }) = (&mut self.form, &other.form)
+            && usize::from(*last) < words.len() * 64
+        {
+            // The usual case of a walk through a map: nothing is copied.
+            set_run(words, usize::from(*first), usize::from(*last));
+            if let Some(run) = only_run(words) {
+                self.form = run;
+            }
+            return;
+        }
         let (mut bits, more) = (self.bits(), other.bits());
         bits.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
         self.form = form_of(&bits).unwrap_or_else(|| self.form.clone());
@@ -118,14 +128,7 @@ impl SlotSet {
     fn bits(&self) -> [u64; WORDS_MAX] {
         let mut bits = [0; WORDS_MAX];
         match &self.form {
-            Form::Run { first, last } => {
-                let (first, last) = (usize::from(*first), usize::from(*last));
-                for (index, word) in bits.iter_mut().enumerate().take(last / 64 + 1).skip(first / 64) {
-                    let from = if index == first / 64 { first % 64 } else { 0 };
-                    let to = if index == last / 64 { last % 64 } else { 63 };
-                    *word = u64::MAX << from & u64::MAX >> (63 - to);
-                }
-            }
+            Form::Run { first, last } => set_run(&mut bits, usize::from(*first), usize::from(*last)),
             Form::Bits(words) => bits.iter_mut().zip(words).for_each(|(bit, word)| *bit = *word),
         }
         bits
@@ -148,14 +151,29 @@ fn word(words: &[u64], index: usize) -> u64 {
     words.get(index).copied().unwrap_or_default()
 }
 
+/// Sets the bits from `first` to `last`, both included.
+fn set_run(words: &mut [u64], first: usize, last: usize) {
+    for (index, word) in words.iter_mut().enumerate().take(last / 64 + 1).skip(first / 64) {
+        let from = if index == first / 64 { first % 64 } else { 0 };
+        let to = if index == last / 64 { last % 64 } else { 63 };
+        *word |= u64::MAX << from & u64::MAX >> (63 - to);
+    }
+}
+
 fn form_of(bits: &[u64; WORDS_MAX]) -> Option<Form> {
     let used = bits.iter().rposition(|word| *word != 0)? + 1;
     let words = bits.get(..used)?;
-    let starts: u32 = words.iter().enumerate().map(|(index, _)| starts_in(words, index).count_ones()).sum();
-    match (starts, runs_of(words).first()) {
-        (1, Some((first, last))) => Some(Form::Run { first: first.0, last: last.0 }),
-        _ => Some(Form::Bits(words.into())),
+    Some(only_run(words).unwrap_or_else(|| Form::Bits(words.into())))
+}
+
+/// Returns the run, if the bits are one.
+fn only_run(words: &[u64]) -> Option<Form> {
+    let starts: u32 = (0..words.len()).map(|index| starts_in(words, index).count_ones()).sum();
+    if starts != 1 {
+        return None;
     }
+    let (first, last) = runs_of(words).first().copied()?;
+    Some(Form::Run { first: first.0, last: last.0 })
 }
 
 /// Returns the bits of a word at which runs begin.
