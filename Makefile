@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_FOLDER := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test test-s3 test-boot test-vm test-long model sim bench lint check build install
+.PHONY: help demo test test-s3 test-boot test-vm test-long model sim torture bench lint check build install
 
 help: ## list the chores
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ model: ## walk through the protocol between jobs, in large scenarios; minutes, s
 sim: ## simulate many hosts on one repository: SEED=... JOBS=... (a fresh seed, 2000 jobs)
 	@BACKY2_SIM_SEED=$(SEED) BACKY2_SIM_JOBS=$(JOBS) cargo test --release --locked --package backy2-engine --test sim \
 	  -- --ignored --exact --nocapture one_seed_for_long
+
+torture: ## kill real processes at random for ten minutes; SEED=… SECONDS=… choose
+	@BACKY2_TORTURE_SECONDS=$(or $(SECONDS),600) $(if $(SEED),BACKY2_SEED=$(SEED)) \
+	  cargo test --package backy2 --test torture -- --nocapture
 
 bench: ## measure against the floors of this machine and installed peers
 	@scripts/bench/run.sh
