@@ -34,6 +34,8 @@ pub mod versions;
 
 #[cfg(test)]
 mod fragmented;
+#[cfg(test)]
+mod many_slots;
 
 use std::sync::{Arc, Mutex};
 

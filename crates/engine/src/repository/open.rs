@@ -67,7 +67,7 @@ impl Repository {
     /// Throws the local cache away and begins it anew; the GC log is to be followed next.
     pub(crate) fn renew_catalog(&mut self) -> Result<()> {
         self.catalog.distrust()?;
-        self.catalog = Catalog::open(&self.catalog.folder().to_owned(), self.id())?;
+        self.catalog = Catalog::open(self.catalog.folder(), self.id())?;
         self.gc = Mutex::default();
         self.directories = DirectoryCache::default();
         refuse_older_encryption(&self.catalog, self.keys.current_version())
