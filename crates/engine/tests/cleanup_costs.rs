@@ -75,7 +75,7 @@ fn half_of_thirty_daily_versions_are_removed() {
                 mib(after.read_bytes - counts.read_bytes),
                 after.gets + after.range_gets - counts.gets - counts.range_gets,
                 mib(after.put_bytes - counts.put_bytes),
-                report.deleted_packs,
+                report.deleted_packs.len(),
                 report.rewritten_packs,
                 mib(report.unused_bytes),
             );

@@ -109,6 +109,7 @@ fn publish(repository: &Repository, blocks: BlockCount, map: MapRoot) {
         statistics: Statistics::default(),
         audit: Default::default(),
         label: LabelChange::default(),
+        continues: Vec::new(),
     };
     manifest.check().unwrap();
     repository.put_record(RecordKind::Manifest, &names::manifest(manifest.uid), &manifest).unwrap();

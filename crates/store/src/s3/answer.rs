@@ -87,7 +87,7 @@ pub(super) enum Asked {
 pub(super) fn error(state: &State, asked: Asked, doing: &str, said: &str) -> Error {
     if let Some(failure) = &state.failure {
         let kind = if failure.is_distrust { ErrorKind::PermissionDenied } else { ErrorKind::Unavailable };
-        let of_whom = if state.is_about_credentials { "whoever hands out the credentials: " } else { "" };
+        let of_whom = if state.is_about_credentials { "no keys are configured, and the machine's role: " } else { "" };
         return Error::new(kind, format!("{doing}: {of_whom}{}", failure.text));
     }
     let code = state.code.as_deref().unwrap_or_default();

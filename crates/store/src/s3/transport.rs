@@ -30,6 +30,9 @@ tokio::task_local! {
 /// How long it may take to reach the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long it may take to reach what is on this machine or next to it, as a metadata service is, if there is one.
+const CONNECT_TIMEOUT_NEAR: Duration = Duration::from_secs(3);
+
 /// How much of the body of an error is looked at, in bytes.
 const ERROR_BODY_MAX: usize = 64 << 10;
 
@@ -54,7 +57,7 @@ impl Transport {
                 .user_agent(concat!("backy2/", env!("CARGO_PKG_VERSION")))
                 .http1_only()
                 .redirect(Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
+                .connect_timeout(if is_direct { CONNECT_TIMEOUT_NEAR } else { CONNECT_TIMEOUT })
                 .tcp_keepalive(timeout)
                 .tcp_user_timeout(timeout)
                 .tcp_nodelay(true);
