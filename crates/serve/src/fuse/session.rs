@@ -16,6 +16,7 @@ use std::time::Duration;
 use backy_core::cancel::Cancel;
 use backy_core::{Error, ErrorKind, Result};
 use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use tracing::{info, warn};
 
@@ -85,7 +86,7 @@ impl Mounted {
         let Some(mut unmounter) = self.unmounter.take() else { return Ok(()) };
         let Err(error) = unmounter.unmount() else { return Ok(()) };
         let name = self.mountpoint.display();
-        if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) {
+        if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
             info!("{name} is in use still; what is open is served until it is closed");
             let detached = rustix::mount::unmount(&self.mountpoint, UnmountFlags::DETACH);
             return detached.map_err(|error| Error::io(format!("unmount {name}"), error.into()));
@@ -99,7 +100,11 @@ impl Mounted {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        ended.map_err(|error| Error::io(format!("serve {}", self.mountpoint.display()), error))
+        match ended {
+            // How the kernel says to one of the threads that the mount is gone: it is what was waited for.
+            Err(error) if error.raw_os_error() == Some(Errno::CONNABORTED.raw_os_error()) => Ok(()),
+            ended => ended.map_err(|error| Error::io(format!("serve {}", self.mountpoint.display()), error)),
+        }
     }
 }
 
