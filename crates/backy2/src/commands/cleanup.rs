@@ -85,13 +85,13 @@ fn sentences(arguments: &Cleanup, report: &CleanupReport) -> Vec<String> {
         lines.push(format!("About {free} of {} can be freed; nothing was changed.", size::human(report.pack_bytes)));
     } else {
         let mut parts = Vec::new();
-        for (count, what) in [
-            (report.deleted_versions.len() as u64, "versions deleted"),
-            (report.deleted_packs.len() as u64, "packs deleted"),
-            (report.rewritten_packs, "packs written anew"),
+        for (count, thing, done) in [
+            (report.deleted_versions.len() as u64, "version", "deleted"),
+            (report.deleted_packs.len() as u64, "pack", "deleted"),
+            (report.rewritten_packs, "pack", "written anew"),
         ] {
             if count > 0 {
-                parts.push(format!("{count} {what}"));
+                parts.push(format!("{} {done}", size::counted(count, thing)));
             }
         }
         let what = if parts.is_empty() { "there was nothing to delete".to_owned() } else { parts.join(", ") };
@@ -111,10 +111,8 @@ fn sentences(arguments: &Cleanup, report: &CleanupReport) -> Vec<String> {
         lines.push(format!("About {unused} lie unused in packs that are mostly needed (--compact-below)."));
     }
     if report.undeletable > 0 {
-        lines.push(format!(
-            "{} objects are locked by the store for now; the next cleanup tries again.",
-            report.undeletable
-        ));
+        let objects = size::counted(report.undeletable, "object");
+        lines.push(format!("The store does not delete {objects} for now; the next cleanup tries again."));
     }
     if report.is_unfinished {
         lines.push("The time was over before all was done; the next cleanup goes on.".to_owned());
