@@ -213,6 +213,8 @@ impl Driver {
                 let is_dry_run = self.random.random_bool(0.05);
                 ("cleanup", Job::Cleanup(CleanupRequest { is_dry_run, compact_below_percent, time_max: None }))
             }
+            (78..80, _) => ("scrub", Job::Scrub),
+            (80..82, _) => ("check", Job::Check),
             _ => {
                 let content = model.next_content(&name, &mut self.random);
                 ("backup", Job::Backup { name, content, is_based: self.random.random_bool(0.8) })

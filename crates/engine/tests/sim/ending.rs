@@ -13,11 +13,13 @@ use backy_core::pack::{SuffixRead, read_directory};
 use backy_core::records::manifest::Manifest;
 use backy_core::slots::{SlotSet, SlotSets};
 use backy_engine::Repository;
+use backy_engine::check::{self, CheckRequest};
 use backy_engine::cleanup::{self, CleanupRequest};
 use backy_engine::progress::Progress;
 use backy_engine::remove::{self, RemoveRequest};
 use backy_engine::repository::versions::VersionState;
 use backy_engine::restore;
+use backy_engine::scrub::{self, ScrubRequest, ScrubScope};
 use backy_store::object_store::list_all;
 use backy_testkit::device::MemoryDevice;
 
@@ -28,17 +30,12 @@ use crate::support::{Host, all_bytes, objects, restore_request};
 /// Checks the end; returns how many versions were restored and compared.
 pub fn check(shared: &Shared, processes: &mut [Process]) -> u64 {
     let observer = || Host::new(shared.store.clone(), shared.environment.clone());
-    let faulty = backy_testkit::store::FaultyStore::new(shared.store.clone());
-    let host = Host::new(std::sync::Arc::new(faulty.clone()), shared.environment.clone());
+    let host = observer();
     let mut checked = check_versions(&host.repository, shared);
     for lease in host.repository.held_leases().unwrap() {
         host.repository.revoke_lease(lease.id, "all leases are given up").unwrap();
     }
-    faulty.clear_log();
     clean(&host.repository);
-    for call in faulty.log() {
-        println!("XX {:?} {}", call.operation, call.name);
-    }
     checked += check_versions(&observer().repository, shared);
     remove_unowed(&host.repository, shared);
     for _ in 0..3 {
@@ -54,13 +51,26 @@ pub fn check(shared: &Shared, processes: &mut [Process]) -> u64 {
     let host = observer();
     checked += check_versions(&host.repository, shared);
     check_nothing_dead(&host.repository, shared);
+    check_whole(host);
     checked
+}
+
+/// What looks at all of a repository finds nothing.
+fn check_whole(mut host: Host) {
+    let repository = &mut host.repository;
+    let (progress, cancel) = (Progress::default(), Cancel::default());
+    let report = check::run(repository, &CheckRequest { repairs: false }, &progress, &cancel).unwrap();
+    assert!(!report.is_damaged(), "{report:?}");
+    assert_eq!((report.orphans.packs, report.unused.packs, report.several_generations), (0, 0, 0), "{report:?}");
+    let versions = scrub::find_versions(repository, &ScrubScope::All).unwrap().versions;
+    let request = ScrubRequest { versions, sample: None, source: None };
+    let report = scrub::run(repository, &request, &progress, &cancel).unwrap();
+    assert!(report.is_clean(), "{report:?}");
 }
 
 fn clean(repository: &Repository) {
     let request = CleanupRequest { is_dry_run: false, compact_below_percent: 100.0, time_max: None };
     let report = cleanup::run(repository, &request, &Progress::default(), &Cancel::default()).unwrap();
-    println!("XX {report:?}");
     assert!(report.skipped_packs.is_empty(), "{report:?}");
     assert_eq!(report.undeletable, 0);
 }

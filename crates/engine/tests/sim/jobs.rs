@@ -15,10 +15,12 @@ use backy_core::records::manifest::Manifest;
 use backy_core::{Error, ErrorKind, Result};
 use backy_engine::Repository;
 use backy_engine::backup::{self, BackupRequest, BaseChoice};
+use backy_engine::check::{self, CheckRequest};
 use backy_engine::cleanup::{self, CleanupRequest};
 use backy_engine::progress::Progress;
 use backy_engine::remove::{self, RemoveRequest};
 use backy_engine::repository::versions::VersionSpec;
+use backy_engine::scrub::{self, ScrubRequest, ScrubScope};
 use backy_engine::{label, restore};
 use backy_store::ObjectStore;
 use backy_store::object_store::list_all;
@@ -44,6 +46,10 @@ pub enum Job {
     Label { uid: VersionUid, tag: String },
     /// Frees space.
     Cleanup(CleanupRequest),
+    /// Reads all that is stored. Nothing is ever damaged.
+    Scrub,
+    /// Looks at everything.
+    Check,
 }
 
 /// What all jobs share.
@@ -64,6 +70,9 @@ pub fn by_uid(uid: VersionUid) -> VersionSpec {
 /// Does a job. An error is what the job says; that something is wrong is a panic.
 pub fn run(process: &mut Process, job: &Job, shared: &Shared) -> Result<()> {
     process.open()?;
+    if matches!(job, Job::Check) {
+        return look_at_all(process, shared);
+    }
     let process = &*process;
     let repository = process.repository.as_ref().expect("just opened");
     match job {
@@ -97,6 +106,15 @@ pub fn run(process: &mut Process, job: &Job, shared: &Shared) -> Result<()> {
             shared.model.lock().unwrap().tags.entry(*uid).or_default().insert(tag.clone());
             Ok(())
         }
+        Job::Scrub => {
+            let versions = scrub::find_versions(repository, &ScrubScope::All)?.versions;
+            let request = ScrubRequest { versions, sample: None, source: None };
+            let report = scrub::run(repository, &request, &Progress::default(), &Cancel::default())?;
+            // Who has lost the lease may find a removed version half deleted.
+            assert!(report.is_clean() || has_lost_lease(process, shared), "{report:?}");
+            Ok(())
+        }
+        Job::Check => unreachable!("it was done above"),
         Job::Cleanup(request) => cleanup::run(repository, request, &Progress::default(), &Cancel::default()).map(drop),
     }
 }
@@ -143,7 +161,7 @@ fn restore(process: &Process, shared: &Shared, version: &Manifest) -> Result<()>
     let report =
         restore::run(repository, &request, &Progress::default(), &Cancel::default()).map_err(|failure| failure.error);
     let is_removed = shared.model.lock().unwrap().removed.contains(&uid);
-    let lost_lease = !process.leases_put().is_disjoint(&shared.revoked.lock().unwrap());
+    let lost_lease = has_lost_lease(process, shared);
     let report = match report {
         // Gone before the lease was there.
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -160,6 +178,18 @@ fn restore(process: &Process, shared: &Shared, version: &Manifest) -> Result<()>
     let expected = shared.model.lock().unwrap().content_of(version).bytes;
     assert!(all_bytes(&target) == *expected, "version {uid} was restored wrong");
     Ok(())
+}
+
+fn look_at_all(process: &mut Process, shared: &Shared) -> Result<()> {
+    let repository = process.repository.as_mut().expect("it is open");
+    let request = CheckRequest { repairs: false };
+    let report = check::run(repository, &request, &Progress::default(), &Cancel::default())?;
+    assert!(!report.is_damaged() || has_lost_lease(process, shared), "{report:?}");
+    Ok(())
+}
+
+fn has_lost_lease(process: &Process, shared: &Shared) -> bool {
+    !process.leases_put().is_disjoint(&shared.revoked.lock().unwrap())
 }
 
 /// Says whether the reader's rule makes a version void now, or its writer may make it so before it has ended.
