@@ -96,7 +96,7 @@ if [ "$unable" -gt 0 ]; then
   awk -F '\t' '{ reason = $2; sub(/^skipped: /, "", reason); print "  " $1 ": " reason }' "$results/skipped"
 fi
 simulated=$(cat "$results/log" ${junit:+"$junit"} 2>/dev/null | grep -ho 'seed [0-9]*: .* versions checked' | sort -u || true)
-if [ -n "$simulated" ]; then say "Simulated, with fresh seeds (again: make sim SEED=... JOBS=...):"; sed 's/^/  /' <<<"$simulated"; fi
+if [ -n "$simulated" ]; then say "Simulated, with fresh seeds (again: make sim SEED=... JOBS=...):"; say "  ${simulated//$'\n'/$'\n'  }"; fi
 [ "$ignored" -eq 0 ] || say "$ignored long tests were left out; make test-long runs them."
 [ "$failed" -eq 0 ] && [ $((passed + unable)) -gt 0 ] || status=1
 [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || say "error: the tests did not build, or did not all run."

@@ -5,7 +5,7 @@
 //! keys/<record id>
 //! keyring/<encryption version>
 //! packs/<shard>/<pack id>.<generation>-<lease id>
-//! versions/<version uid>/manifest | checkpoint-<n> | removed | checked
+//! versions/<version uid>/manifest | checkpoint-<n> | removed | checked | continued
 //! labels/<version uid>/<counter>-<record id>
 //! leases/<lease id> | <lease id>.revoked
 //! gc/<number>-<lease id>
@@ -166,6 +166,11 @@ pub fn removed(uid: VersionUid) -> ObjectName {
     ObjectName(format!("{VERSIONS}{uid}/removed"))
 }
 
+/// Returns the name of the mark that another version has gone on from this one, and is complete.
+pub fn continued(uid: VersionUid) -> ObjectName {
+    ObjectName(format!("{VERSIONS}{uid}/continued"))
+}
+
 /// Returns the name of the mark that a void version passed its recheck.
 pub fn checked(uid: VersionUid) -> ObjectName {
     ObjectName(format!("{VERSIONS}{uid}/checked"))
@@ -182,6 +187,8 @@ pub enum VersionObject {
     Removed,
     /// The mark of a recheck.
     Checked,
+    /// The mark that another version has gone on from this one.
+    Continued,
 }
 
 impl VersionObject {
@@ -191,6 +198,7 @@ impl VersionObject {
             VersionObject::Checkpoint(number) => checkpoint(uid, number),
             VersionObject::Removed => removed(uid),
             VersionObject::Checked => checked(uid),
+            VersionObject::Continued => continued(uid),
         }
     }
 }
@@ -203,6 +211,7 @@ pub fn parse_version_object(name: &ObjectName) -> Result<(VersionUid, VersionObj
             "manifest" => VersionObject::Manifest,
             "removed" => VersionObject::Removed,
             "checked" => VersionObject::Checked,
+            "continued" => VersionObject::Continued,
             other => VersionObject::Checkpoint(parse_number(other.strip_prefix("checkpoint-")?)?),
         };
         Some((uid.parse().ok()?, object))
@@ -328,6 +337,7 @@ mod tests {
             (checkpoint(uid, 4), VersionObject::Checkpoint(4)),
             (removed(uid), VersionObject::Removed),
             (checked(uid), VersionObject::Checked),
+            (continued(uid), VersionObject::Continued),
         ] {
             assert_eq!(parse_version_object(&name).unwrap(), (uid, object));
         }

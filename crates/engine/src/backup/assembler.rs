@@ -210,13 +210,17 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// A version that was removed while it was written (it was listed as incomplete) is hidden: that is no success.
+    /// A version that was removed while it was written (it was listed as incomplete) is hidden, and one that another job has
+    /// gone on from, thinking us dead, may be removed at once: that is no success.
     fn refuse_removed(&self, uid: VersionUid) -> Result<()> {
-        let removed = names::removed(uid);
-        if list_all(self.repository.store(), removed.as_str())?.is_empty() {
-            return Ok(());
+        for (mark, what) in [(names::removed(uid), "removed"), (names::continued(uid), "continued as another version")]
+        {
+            if !list_all(self.repository.store(), mark.as_str())?.is_empty() {
+                let problem = format!("version {uid} was {what} by somebody while it was written");
+                return Err(Error::new(ErrorKind::Refused, problem));
+            }
         }
-        Err(Error::new(ErrorKind::Refused, format!("version {uid} was removed by somebody while it was written")))
+        Ok(())
     }
 
     /// Notes down how far the backup has come, so that it can be continued.

@@ -61,6 +61,9 @@ fn delete_version(repository: &Repository, uid: VersionUid, objects: &VersionObj
     if objects.is_checked {
         repository.store().delete(&names::checked(uid))?;
     }
+    if objects.is_continued {
+        repository.store().delete(&names::continued(uid))?;
+    }
     for label in list_all(repository.store(), &names::label_prefix(uid))? {
         repository.store().delete(&label.name)?;
         forget(repository, &label.name);

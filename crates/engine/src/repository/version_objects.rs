@@ -16,6 +16,8 @@ pub(crate) struct VersionObjects {
     pub checkpoints: BTreeSet<u32>,
     pub is_removed: bool,
     pub is_checked: bool,
+    /// Another one has gone on from it.
+    pub is_continued: bool,
 }
 
 /// Lists all versions with their objects.
@@ -31,6 +33,7 @@ pub(crate) fn list_versions(repository: &Repository) -> Result<BTreeMap<VersionU
             }
             VersionObject::Removed => objects.is_removed = true,
             VersionObject::Checked => objects.is_checked = true,
+            VersionObject::Continued => objects.is_continued = true,
         }
     }
     Ok(versions)

@@ -97,6 +97,7 @@ impl Repository {
                 }
                 VersionObject::Removed => version.is_removed = true,
                 VersionObject::Checked => version.is_checked = true,
+                VersionObject::Continued => {}
             }
         }
         let mut labels: BTreeMap<VersionUid, Vec<ObjectName>> = BTreeMap::new();
@@ -136,11 +137,15 @@ impl Repository {
     }
 
     /// Removes a version that another one has gone on from, unless it was completed all the same; durable when it returns.
+    ///
+    /// Its job may be alive. We put the mark and then look for the manifest; it puts the manifest and then looks for the mark:
+    /// so at least one of the two sees the other, and what it has reported as good is never removed.
     pub(crate) fn remove_incomplete(&self, uid: VersionUid, lease: LeaseId) -> Result<()> {
+        let tombstone = Tombstone { uid, removed: self.environment().clock.now(), lease };
+        self.put_record(RecordKind::Tombstone, &names::continued(uid), &tombstone)?;
         if !list_all(self.store(), names::manifest(uid).as_str())?.is_empty() {
             return Ok(());
         }
-        let tombstone = Tombstone { uid, removed: self.environment().clock.now(), lease };
         self.put_record(RecordKind::Tombstone, &names::removed(uid), &tombstone)
     }
 
