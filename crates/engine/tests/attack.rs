@@ -109,6 +109,26 @@ fn a_version_that_was_removed_while_it_was_written_is_no_success() {
     assert_eq!(failure.error.kind(), ErrorKind::Refused);
 }
 
+/// Found by killing real processes: the first job of a version was alive, and completed it when another one, which had
+/// gone on from it, was about to remove it.
+#[test]
+fn what_its_first_job_completes_after_all_is_not_removed_by_the_one_that_continued_it() {
+    let environment = seeded(3);
+    let store = Arc::new(new_store(&environment));
+    let host = Host::new(store.clone(), environment);
+    let device = MemoryDevice::with_bytes(&data(5000));
+    let first = interrupted(&host, &device);
+    let uid: backy_core::ids::VersionUid = first.parse().unwrap();
+    let complete = |_: u64| store.put(&names::manifest(uid), b"whatever stands in it");
+    let source = Troubled { inner: &device, before_read: &complete };
+    let mut again = request(&source, "vm");
+    again.continued = Some(VersionSpec::Uid(first));
+    host.try_backup(&again).unwrap();
+    let is_there = |name: &ObjectName| !objects(store.as_ref(), name.as_str()).is_empty();
+    assert!(is_there(&names::continued(uid)), "its first job must be able to see that it was continued");
+    assert!(!is_there(&names::removed(uid)), "what may have been reported as good was removed");
+}
+
 /// Leaves an incomplete version of `device` and returns its uid.
 fn interrupted(host: &Host, device: &MemoryDevice) -> String {
     let cancel = backy_core::cancel::Cancel::default();
