@@ -186,13 +186,12 @@ impl Worker<'_> {
     fn remove(&mut self) {
         let versions = self.siege.versions();
         let Some(version) = versions.choose(&mut self.rng) else { return };
-        let was_leaving = !self.ledger().is_promised(&version.uid);
         self.ledger().note_leaving(&version.uid);
         match self.run("rm", &["rm", "-f", &version.uid], 15) {
             End::Ended { run, .. } if run.code == 0 => self.ledger().note_removed(&version.uid),
             End::Ended { process, run } => {
                 self.refuse(process, &run, &[3, 4], "rm");
-                if run.code == 3 && !was_leaving {
+                if run.code == 3 {
                     self.ledger().note_kept(&version.uid);
                 }
             }

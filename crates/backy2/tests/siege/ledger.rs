@@ -33,8 +33,8 @@ pub struct Ledger {
     contents: BTreeMap<String, Content>,
     /// Versions whose backups ended well.
     published: BTreeMap<String, Published>,
-    /// Versions whose removal was begun.
-    leaving: BTreeSet<String>,
+    /// Versions whose removal was begun, and how many removals of them were begun and not refused.
+    leaving: BTreeMap<String, u32>,
     /// Versions whose removal has ended well.
     removed: BTreeSet<String>,
     /// Processes whose lease somebody may have given up.
@@ -69,16 +69,20 @@ impl Ledger {
 
     pub fn is_promised(&self, uid: &str) -> bool {
         let is_sure = |version: &Published| !self.given_up.contains(&version.process);
-        !self.leaving.contains(uid) && self.published.get(uid).is_some_and(is_sure)
+        !self.leaving.contains_key(uid) && self.published.get(uid).is_some_and(is_sure)
     }
 
     pub fn note_leaving(&mut self, uid: &str) {
-        self.leaving.insert(uid.to_owned());
+        *self.leaving.entry(uid.to_owned()).or_default() += 1;
     }
 
-    /// The removal was refused: all is as before.
+    /// One removal was refused: it changed nothing. Another one, killed or at work, still may have.
     pub fn note_kept(&mut self, uid: &str) {
-        self.leaving.remove(uid);
+        let removals = self.leaving.get_mut(uid).unwrap();
+        *removals -= 1;
+        if *removals == 0 {
+            self.leaving.remove(uid);
+        }
     }
 
     pub fn note_removed(&mut self, uid: &str) {
