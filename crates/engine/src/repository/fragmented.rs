@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 
 use backy_core::codec::compression::{Codec, Compressor};
-use backy_core::ids::{PackId, SlotAddress, SlotNumber, VersionUid};
+use backy_core::ids::{LeaseId, PackId, SlotAddress, SlotNumber, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::map::{Extent, MapBuilder, MapReader, MapRoot, MapWriter, Place};
 use backy_core::names;
@@ -180,6 +180,31 @@ fn write_page_packs(repository: &Repository, count: u64, piece: u64) -> (Vec<Pac
     ((0..count).map(write_pack).collect(), pages_per_pack)
 }
 
+/// Publishes a first version whose map is written.
+pub(super) fn publish(repository: &Repository, name: &str, size_bytes: u64, lease: LeaseId, map: MapRoot) {
+    let manifest = Manifest {
+        uid: VersionUid::generate(&repository.environment),
+        name: name.to_owned(),
+        snapshot_name: String::new(),
+        created: repository.environment.clock.now(),
+        size_bytes,
+        block_size: BlockSize::DEFAULT,
+        base: None,
+        base_bytes: None,
+        lease,
+        encryption_version: repository.encryption_version(),
+        map,
+        missing_blocks: BlockCount(0),
+        origin: Origin::default(),
+        statistics: Statistics::default(),
+        audit: Default::default(),
+        label: LabelChange::default(),
+        continues: Vec::new(),
+    };
+    manifest.check().unwrap();
+    repository.put_record(RecordKind::Manifest, &names::manifest(manifest.uid), &manifest).unwrap();
+}
+
 #[test]
 #[ignore = "makes a repository for scripts/bench/run.sh"]
 fn fragmented_volume_for_the_benchmark() {
@@ -209,26 +234,6 @@ fn fragmented_volume_for_the_benchmark() {
     for pack in writer.nodes.flush().unwrap() {
         repository.index_pack(&pack.pack, pack.size_bytes);
     }
-    let manifest = Manifest {
-        uid: VersionUid::generate(&repository.environment),
-        name: "volume".to_owned(),
-        snapshot_name: String::new(),
-        created: repository.environment.clock.now(),
-        size_bytes,
-        block_size: BlockSize::DEFAULT,
-        base: None,
-        base_bytes: None,
-        lease,
-        encryption_version: repository.encryption_version(),
-        map,
-        missing_blocks: BlockCount(0),
-        origin: Origin::default(),
-        statistics: Statistics::default(),
-        audit: Default::default(),
-        label: LabelChange::default(),
-        continues: Vec::new(),
-    };
-    manifest.check().unwrap();
-    repository.put_record(RecordKind::Manifest, &names::manifest(manifest.uid), &manifest).unwrap();
+    publish(&repository, "volume", size_bytes, lease, map);
     println!("volume of {size_bytes} bytes: {pages} pages, {} map packs", writer.packs.len());
 }

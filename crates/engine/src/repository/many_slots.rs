@@ -17,19 +17,15 @@
 
 use backy_catalog::PackFact;
 use backy_core::Result;
-use backy_core::ids::{PackId, SlotNumber, VersionUid};
-use backy_core::keys::RecordKind;
-use backy_core::map::{Extent, MapBuilder, MapRoot, Place};
-use backy_core::names;
+use backy_core::ids::{PackId, SlotNumber};
+use backy_core::map::{Extent, MapBuilder, Place};
 use backy_core::pack::SLOTS_MAX;
-use backy_core::records::label::LabelChange;
-use backy_core::records::manifest::{Manifest, Origin, Statistics};
 use backy_core::units::{BlockCount, BlockIndex, BlockRange, BlockSize};
 use backy_store::open::{OpenHow, StoreOptions};
 use backy_testkit::random::environment;
 
 use super::Repository;
-use super::fragmented::Random;
+use super::fragmented::{Random, publish};
 use super::map_io::MapPackWriter;
 use super::unlock::{Secret, SecretSource};
 
@@ -91,30 +87,6 @@ impl Packs<'_> {
     }
 }
 
-fn publish(repository: &Repository, blocks: BlockCount, map: MapRoot) {
-    let manifest = Manifest {
-        uid: VersionUid::generate(&repository.environment),
-        name: "many".to_owned(),
-        snapshot_name: String::new(),
-        created: repository.environment.clock.now(),
-        size_bytes: blocks.0 * BlockSize::DEFAULT.bytes_u64(),
-        block_size: BlockSize::DEFAULT,
-        base: None,
-        base_bytes: None,
-        lease: repository.new_lease_id(),
-        encryption_version: repository.encryption_version(),
-        map,
-        missing_blocks: BlockCount(0),
-        origin: Origin::default(),
-        statistics: Statistics::default(),
-        audit: Default::default(),
-        label: LabelChange::default(),
-        continues: Vec::new(),
-    };
-    manifest.check().unwrap();
-    repository.put_record(RecordKind::Manifest, &names::manifest(manifest.uid), &manifest).unwrap();
-}
-
 #[test]
 #[ignore = "makes a repository to measure a cleanup with"]
 fn many_slots_for_a_mark() {
@@ -152,7 +124,7 @@ fn many_slots_for_a_mark() {
         for pack in writer.flush().unwrap() {
             repository.index_pack(&pack.pack, pack.size_bytes);
         }
-        publish(&repository, BlockCount(slots), root);
+        publish(&repository, "many", slots * BlockSize::DEFAULT.bytes_u64(), repository.new_lease_id(), root);
         map = Some(root);
     }
     println!("{slots} slots, {days} days, {} packs of blocks", packs.count);
