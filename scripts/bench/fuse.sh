@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
+. scripts/bench/reads.sh
 [ $# = 1 ] || fail "usage: fuse.sh IMAGE"
 need bindfs=bindfs fio=fio
 image=$(readlink -f "$1")
@@ -15,24 +16,17 @@ BACKY2=$(readlink -f "${BACKY2:-$(target_folder)/release/backy2}")
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/fuse.XXXXXX")
 finish() { umount -l "$work/mnt" 2>/dev/null || true; umount -l "$work/bind" 2>/dev/null || true; rm -rf "$work"; }
 trap finish EXIT
-printf 'repository = "%s/repository"\nstate_dir = "%s/state"\nkey_file = "%s/key"\n' "$work" "$work" "$work" >"$work/c.toml"
-(umask 077; head -c 32 /dev/urandom >"$work/key")
 mkdir "$work/mnt" "$work/bind" "$work/raw"
-backy2() { "$BACKY2" -c "$work/c.toml" "$@"; }
-backy2 init >/dev/null 2>&1
+make_repository
 backy2 -m backup "$image" image >/dev/null
 backy2 restore image@latest "$work/raw/data" >/dev/null 2>&1
 
-now() { date +%s.%N; }
 ours() { backy2 fuse --daemon --cache-size "$1" "$work/mnt" 2>/dev/null; file=$work/mnt/by_name/image/latest/data; }
 theirs() { bindfs "$work/raw" "$work/bind"; file=$work/bind/data; }
 stop() { umount "$1"; }
 drop() { dd if="$work/raw/data" iflag=nocache count=0 status=none; }
-# seconds COMMAND..: how long it takes.
-seconds() { local begin; begin=$(now); "$@" >/dev/null; awk -v a="$begin" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }
 sequential() { seconds dd if="$file" of=/dev/null bs=1M status=none "$@"; }
 random() { seconds fio --name=r --filename="$file" --readonly --rw=randread --bs=4k --ioengine=libaio --iodepth=16 --direct=1 --number_ios="$1" --randseed=7; }
-row() { printf '%-34s %8s %8s\n' "$1" "$2" "$3"; }
 
 row "seconds" "backy2" "bindfs"
 for round in $(seq "$rounds"); do
@@ -49,18 +43,11 @@ for round in $(seq "$rounds"); do
   row "$round 5,000 random 4 KiB, cold" "$a" "$c"
 done
 
-cp --sparse=always "$image" "$work/large"; truncate -s 100G "$work/large"
-backy2 -m backup "$work/large" large >/dev/null
-for number in $(seq 99); do
-  offset=$((number * 5 * 1048576))
-  head -c 1048576 /dev/urandom | dd of="$work/large" bs=1M seek=$((offset / 1048576)) conv=notrunc status=none
-  printf '[{"offset": %s, "length": 1048576, "exists": "true"}]' "$offset" >"$work/hints"
-  backy2 -m backup --audit 0 -r "$work/hints" "$work/large" large >/dev/null
-done
+make_large_versions
 for round in $(seq "$rounds"); do
   rm -rf "$work/state"
   begin=$(now); backy2 fuse --daemon "$work/mnt" 2>/dev/null
   dd if="$work/mnt/by_name/large/latest/data" of=/dev/null bs=4096 skip=256 count=1 status=none
-  awk -v a="$begin" -v b="$(now)" -v n="$round" 'BEGIN { printf "%s first byte, 100 versions, no state: %.2f s\n", n, b - a }'
+  say_first_byte "$round" "$begin"
   stop "$work/mnt"
 done

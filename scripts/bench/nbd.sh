@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
+. scripts/bench/reads.sh
 [ $# = 1 ] || fail "usage: nbd.sh IMAGE"
 need nbdcopy=libnbd-bin nbdinfo=libnbd-bin qemu-nbd=qemu-utils qemu-img=qemu-utils
 image=$(readlink -f "$1")
@@ -16,15 +17,11 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/nbd.XXXXXX")
 server=''
 finish() { [ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"; }
 trap finish EXIT
-printf 'repository = "%s/repository"\nstate_dir = "%s/state"\nkey_file = "%s/key"\n' "$work" "$work" "$work" >"$work/c.toml"
-(umask 077; head -c 32 /dev/urandom >"$work/key")
-backy2() { "$BACKY2" -c "$work/c.toml" "$@"; }
-backy2 init >/dev/null 2>&1
+make_repository
 backy2 -m backup "$image" image >/dev/null
 backy2 restore image@latest "$work/raw" >/dev/null 2>&1
 uri="nbd+unix:///?socket=$work/socket"
 
-now() { date +%s.%N; }
 # start COMMAND..: starts a server and waits for its socket.
 start() {
   rm -f "$work/socket"; "$@" >/dev/null 2>&1 & server=$!
@@ -34,11 +31,8 @@ start() {
 stop() { kill "$server"; wait "$server" 2>/dev/null || true; server=''; }
 ours() { start "$BACKY2" -c "$work/c.toml" nbd -u "$work/socket" --cache-size "$1" image@latest; }
 theirs() { start qemu-nbd -t -r -e 8 -f raw --cache="$1" --aio=threads -k "$work/socket" "$work/raw"; }
-# seconds COMMAND..: how long it takes.
-seconds() { local begin; begin=$(now); "$@" >/dev/null; awk -v a="$begin" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }
 sequential() { seconds nbdcopy --connections="$1" --requests=16 "$uri" null:; }
 random() { seconds qemu-img bench -q -c "$1" -d 16 -s 4096 -S 41947136 -f raw "$uri"; }
-row() { printf '%-34s %8s %8s\n' "$1" "$2" "$3"; }
 
 row "seconds" "backy2" "qemu-nbd"
 for round in $(seq "$rounds"); do
@@ -57,14 +51,7 @@ for round in $(seq "$rounds"); do
   row "$round 5,000 random 4 KiB, cold" "$a" "$b"
 done
 
-cp --sparse=always "$image" "$work/large"; truncate -s 100G "$work/large"
-backy2 -m backup "$work/large" large >/dev/null
-for number in $(seq 99); do
-  offset=$((number * 5 * 1048576))
-  head -c 1048576 /dev/urandom | dd of="$work/large" bs=1M seek=$((offset / 1048576)) conv=notrunc status=none
-  printf '[{"offset": %s, "length": 1048576, "exists": "true"}]' "$offset" >"$work/hints"
-  backy2 -m backup --audit 0 -r "$work/hints" "$work/large" large >/dev/null
-done
+make_large_versions
 first_byte() {
   rm -rf "$work/state" "$work/socket"
   "$BACKY2" -c "$work/c.toml" nbd -u "$work/socket" large@latest >/dev/null 2>&1 & server=$!
@@ -84,6 +71,6 @@ P
 }
 for round in $(seq "$rounds"); do
   begin=$(now); first_byte
-  awk -v a="$begin" -v b="$(now)" -v n="$round" 'BEGIN { printf "%s first byte, 100 versions, no state: %.2f s\n", n, b - a }'
+  say_first_byte "$round" "$begin"
   stop
 done
