@@ -3,6 +3,7 @@
 //! This is the only file that reads the wall clock.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -68,6 +69,11 @@ impl App {
         };
         console::log_to_stderr(level(&global, &config, output.format), global.is_debugging);
         Ok(App { global, config, environment: system_environment(), output, variables })
+    }
+
+    /// Where what is written to a version goes, if nobody names a folder.
+    pub fn scratch_folder(&self) -> PathBuf {
+        self.config.values.state_dir.join("scratch")
     }
 
     /// Opens the store of the repository, without its keys.

@@ -1,6 +1,6 @@
 //! `backy2 fuse`: all versions as files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,12 +56,8 @@ fn scratch(app: &App, arguments: &Fuse) -> Result<Scratch, Failure> {
     match (&arguments.overlay_dir, &arguments.scratch_dir) {
         (Some(folder), _) => Ok(Scratch::Kept(absolute(folder)?)),
         (None, Some(folder)) => Ok(Scratch::Unnamed(absolute(folder)?)),
-        (None, None) => Ok(Scratch::Unnamed(default_scratch(app))),
+        (None, None) => Ok(Scratch::Unnamed(app.scratch_folder())),
     }
-}
-
-fn default_scratch(app: &App) -> PathBuf {
-    app.config.values.state_dir.join("scratch")
 }
 
 fn failure(error: Error) -> Failure {

@@ -1,7 +1,6 @@
 //! `backy2 nbd`: versions as disks for whoever speaks NBD.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use backy_serve::nbd::kernel::connect;
 use backy_serve::nbd::listen::{Listener, serve};
 use backy_serve::nbd::tls::{Certificates, server_config};
 use backy_serve::nbd::versions::{ReadName, VersionExports, Writes};
-use backy_serve::{ViewCache, ViewSettings};
+use backy_serve::{Overlay, ViewCache, ViewSettings};
 use tracing::warn;
 
 use crate::app::App;
@@ -105,19 +104,11 @@ fn writes(app: &App, arguments: &Nbd) -> Result<Writes, Failure> {
         Some(path) => Ok(Writes::Kept(path.clone())),
         None if !arguments.is_writable && arguments.scratch_dir.is_none() => Ok(Writes::Refused),
         None => {
-            let folder = arguments.scratch_dir.clone().unwrap_or_else(|| app.config.values.state_dir.join("scratch"));
-            make_folder(&folder)?;
+            let folder = arguments.scratch_dir.clone().unwrap_or_else(|| app.scratch_folder());
+            Overlay::make_folder(&folder)?;
             Ok(Writes::Scratch(folder))
         }
     }
-}
-
-/// What is written in it is as private as the versions are.
-fn make_folder(folder: &Path) -> Result<(), Failure> {
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
-    let made = builder.create(folder);
-    made.map_err(|error| Failure::from(Error::io(format!("make the folder {}", folder.display()), error)))
 }
 
 /// Clients name versions as the command line does.

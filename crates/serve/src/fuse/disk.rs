@@ -3,15 +3,13 @@
 //! A disk that was written stays until the mount ends, with its writes; another one ends with its last handle, and is
 //! opened again when it is needed. As long as a disk is open, its version is in use.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use backy_core::environment::Timestamp;
 use backy_core::units::ByteRange;
-use backy_core::{Error, Result, ResultExt};
+use backy_core::{Result, ResultExt};
 use backy_device::{Source, Target};
 
 use super::Scratch;
@@ -150,9 +148,7 @@ impl Disk {
         }
         let overlay = match &self.scratch {
             Scratch::Unnamed(folder) | Scratch::Kept(folder) => {
-                // What is written is as private as the versions are.
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-                made.map_err(|error| Error::io(format!("make folder {}", folder.display()), error))?;
+                Overlay::make_folder(folder)?;
                 match self.kept_path() {
                     Some(path) => Overlay::kept(self.view.clone(), &path, self.view.manifest().uid),
                     None => Overlay::unnamed(self.view.clone(), folder),

@@ -14,13 +14,15 @@
 mod page_map;
 mod scratch;
 
+use std::fs::DirBuilder;
 use std::ops::Range;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use backy_core::Result;
 use backy_core::ids::VersionUid;
 use backy_core::units::ByteRange;
+use backy_core::{Error, Result};
 use backy_device::device::check_bounds;
 use backy_device::{Source, Target};
 
@@ -37,6 +39,15 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// Makes a folder for what is written, as private as the versions are, with all above it; or finds it there.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn make_folder(folder: &Path) -> Result<()> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| Error::io(format!("make the folder {}", folder.display()), error))
+    }
+
     /// Makes an overlay that is gone when it is dropped; `folder` has to have room for what is written.
     pub fn unnamed(below: Arc<dyn Source>, folder: &Path) -> Result<Overlay> {
         let scratch = Scratch::unnamed(folder, below.size_bytes())?;
