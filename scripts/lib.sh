@@ -26,9 +26,13 @@ need() {
   if [ ${#packages[@]} -gt 0 ]; then
     has apt-get || fail "missing: ${commands[*]}. Install what Debian calls: ${packages[*]}."
     note "installing from Debian: ${packages[*]}."
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
-    { as_root "${apt[@]}" update && as_root "${apt[@]}" install -y --no-install-recommends "${packages[@]}"; } </dev/null >&2 \
-      || fail "missing: ${commands[*]}. Run as root: apt-get install ${packages[*]}"
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600) log
+    log=$(mktemp)
+    if ! { as_root "${apt[@]}" update && as_root "${apt[@]}" install -y --no-install-recommends "${packages[@]}"; } </dev/null >"$log" 2>&1; then
+      cat "$log" >&2; rm -f "$log"
+      fail "missing: ${commands[*]}. Run as root: apt-get install ${packages[*]}"
+    fi
+    rm -f "$log"
   fi
 }
 

@@ -63,7 +63,7 @@ count_junit() {
 
 say "== tests"
 if cargo nextest --version >/dev/null 2>&1; then
-  arguments=("${what[@]}" --no-fail-fast --no-tests fail)
+  arguments=(--locked "${what[@]}" --no-fail-fast --no-tests fail)
   [ "$long" = no ] || arguments+=(--run-ignored all --profile long)
   junit="target/nextest/$([ "$long" = yes ] && echo long || echo default)/junit.xml"
   rm -f "$junit"
@@ -72,7 +72,7 @@ if cargo nextest --version >/dev/null 2>&1; then
   ignored=$(sed -n 's/^ *Summary .* \([0-9][0-9]*\) skipped.*/\1/p' "$results/log" | tail -1)
   ignored=${ignored:-0}
 else
-  arguments=("${what[@]}" --no-fail-fast)
+  arguments=(--locked "${what[@]}" --no-fail-fast)
   [ "$s3" = yes ] || arguments+=(--lib --bins --tests)
   harness=(--show-output)
   [ "$long" = no ] || harness+=(--include-ignored)
@@ -82,7 +82,7 @@ fi
 
 if [ "$s3" = no ]; then
   say "== examples in the documentation"
-  cargo test --workspace --no-fail-fast --doc -- --show-output </dev/null >"$results/doc" 2>&1 || { status=1; cat "$results/doc"; }
+  cargo test --locked --workspace --no-fail-fast --doc -- --show-output </dev/null >"$results/doc" 2>&1 || { status=1; cat "$results/doc"; }
   grep '^test result:' "$results/doc" || true
   count_libtest "$results/doc"
 fi

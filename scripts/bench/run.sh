@@ -35,12 +35,17 @@ for tool in ${TOOLS:-backy2 restic borg}; do
   if [ "$tool" = backy2 ] || has "$tool"; then tools+=("$tool"); else note "$tool is not installed and not measured."; fi
 done
 
-images=${IMAGES:-$target/bench/images}
-for image in day0 day1 day2 vm2 random sparse; do
-  [ -e "$images/$image.img" ] || { note "$images/$image.img is not there."; scripts/bench/make-images.sh "$images"; break; }
-done
-images=$(realpath "$images")
+wants() { local step; for step in "$@"; do case " $steps " in *" $step "*) return 0 ;; esac; done; return 1; }
+machine_steps=(day0 again day1hint day1 day2 vm2 restore)
+
 mkdir -p "$target/bench"
+images=${IMAGES:-$target/bench/images}
+if wants "${machine_steps[@]}" random holes; then
+  for image in day0 day1 day2 vm2 random sparse; do
+    [ -e "$images/$image.img" ] || { note "$images/$image.img is not there."; scripts/bench/make-images.sh "$images"; break; }
+  done
+  images=$(realpath "$images")
+fi
 results="$target/bench/results.tsv"
 [ ! -e "$results" ] || mv "$results" "$results.before"
 printf 'tool\tround\tstep\twall_s\tuser_s\tsys_s\trss_kib\tstored_bytes\tadded_bytes\tstatus\tother_cpu_percent\n' >"$results"
@@ -65,7 +70,6 @@ trap leave EXIT
 trap 'exit 130' INT TERM
 say "Work folder: $W. Programs: ${tools[*]}. Rounds: $rounds."
 
-wants() { case " $steps " in *" $1 "*) return 0 ;; esac; return 1; }
 bring() { [ -e "$W/images/$1.img" ] || cp --sparse=always "$images/$1.img" "$W/images/$1.img"; }
 stored_bytes() { if [ -e "$R" ]; then du -sB1 "$R" | cut -f1; else echo 0; fi; }
 busy_ticks() { awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 + $9 }' /proc/stat; }
@@ -115,11 +119,11 @@ floors() {
   if wants again; then use day0; measure floor again floor_hash; fi
   if wants restore; then
     bring day1
-    "$XTASK" floor compress "$W/images/day1.img" "$W/frames" >/dev/null
+    "$XTASK" floor compress "$W/images/day1.img" "$W/frames" 16384 >/dev/null
     measure floor restore floor_decompress
     rm -f "$W/restored.img"
-    "$XTASK" floor compress "$W/images/day1.img" "$W/frames" 16384 >/dev/null
-    measure floor16 restore floor_decompress
+    "$XTASK" floor compress "$W/images/day1.img" "$W/frames" >/dev/null
+    measure floor-1MiB restore floor_decompress
     rm -f "$W/restored.img" "$W/frames"
   fi
 }
@@ -232,10 +236,12 @@ fragmented() {
   done
 }
 
-for round in $(seq "$rounds"); do
-  floors
-  for tool in "${tools[@]}"; do machines "$tool"; rm -rf "$R" "$W/state"; done
-done
+if wants "${machine_steps[@]}"; then
+  for round in $(seq "$rounds"); do
+    floors
+    for tool in "${tools[@]}"; do machines "$tool"; rm -rf "$R" "$W/state"; done
+  done
+fi
 round=1
 rm -rf "$W/images"; mkdir "$W/images"
 if wants random; then single random random floor_random; fi
@@ -244,7 +250,11 @@ if wants holes; then single sparse holes -; fi
 if wants huge && [ "${tools[0]}" = backy2 ]; then huge; fi
 if wants fragmented && [ "${tools[0]}" = backy2 ]; then fragmented; fi
 
-say "Computing what 16 KiB blocks have to take."
-"$XTASK" floor study "$images"/{day0,day1,day2,vm2}.img >"$target/bench/study.tsv"
+if wants day2 && wants vm2; then
+  say "Computing what 16 KiB blocks have to take."
+  "$XTASK" floor study "$images"/{day0,day1,day2,vm2}.img >"$target/bench/study.tsv"
+else
+  : >"$target/bench/study.tsv"
+fi
 scripts/bench/table.sh "$results" "$target/bench/study.tsv" | tee "$target/bench/results.md"
 say; say "Raw figures: $results"
