@@ -11,7 +11,8 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 const GRAIN_BYTES: usize = 4096;
-const WINDOW_BYTES: u64 = 4 << 20;
+/// Small, so that little is read around a lone block.
+const WINDOW_BYTES: u64 = 64 << 10;
 
 /// Prints the changed ranges of `new` against `old`.
 pub fn run(old: &str, new: &str, out: &mut impl Write) -> Result<()> {
