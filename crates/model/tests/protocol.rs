@@ -79,6 +79,11 @@ fn a_job_of_many_hours_takes_a_new_lease() {
 }
 
 #[test]
+fn a_reader_of_many_hours_takes_a_new_lease() {
+    assert_kept(cases::reader_renewal());
+}
+
+#[test]
 fn puts_that_are_done_twice_are_harmless() {
     assert_kept(cases::repeated_puts());
 }
@@ -172,6 +177,13 @@ fn long_a_job_beside_two_rewriters() {
 #[ignore = "walks through millions of states"]
 fn long_a_new_lease_beside_two_cleanups() {
     assert_kept_as_far_as_seen("a new lease, two cleanups", cases::long_renewal());
+}
+
+#[test]
+#[ignore = "walks through millions of states"]
+fn long_a_reader_with_a_new_lease_beside_two_cleanups() {
+    let name = "a reader with a new lease, two cleanups, listings that take time";
+    assert_kept_as_far_as_seen(name, cases::reader_renewal_beside_slow_listings());
 }
 
 #[test]

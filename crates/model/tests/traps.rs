@@ -166,6 +166,18 @@ fn h22_a_repeated_put_brings_back_a_version_without_its_tombstone() {
 }
 
 #[test]
+fn h23_a_lease_changed_without_a_look_gives_up_what_is_condemned() {
+    assert_harm(Trap::ChangeWithoutLook, cases::renewal(), "I1");
+    assert_harm(Trap::ChangeWithoutLook, cases::reader_renewal(), "I1");
+}
+
+#[test]
+fn h23_an_old_lease_dropped_before_the_look_protected_what_is_condemned() {
+    assert_harm(Trap::OldLeaseDroppedFirst, cases::renewal(), "I1");
+    assert_harm(Trap::OldLeaseDroppedFirst, cases::reader_renewal(), "I1");
+}
+
+#[test]
 fn who_wanders_through_everything_at_once_finds_traps_too() {
     let trap = Some(Trap::NotVerified);
     let model = Deletion { scenario: cases::everything(), trap, watch: Watch::Harm };

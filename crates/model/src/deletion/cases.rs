@@ -153,6 +153,18 @@ pub fn renewal() -> Scenario {
     }
 }
 
+/// A reader of many hours takes a new lease, and its version anew. The slot of that is condemned; later the version is removed.
+pub fn reader_renewal() -> Scenario {
+    let reader =
+        JobPlan { lease: 1, next_lease: Some(3), bases: Bits::of(&[0]), needs_base: true, ..JobPlan::default() };
+    Scenario { jobs: vec![reader], cleanups: vec![4], ..renewal() }
+}
+
+/// The same while a cleanup lists leases and versions, and another one works.
+pub fn reader_renewal_beside_slow_listings() -> Scenario {
+    Scenario { listing_takes_time: true, cleanups: vec![2, 2], ..reader_renewal() }
+}
+
 /// Puts that are done twice: manifests and packs come back after they were deleted.
 pub fn repeated_puts() -> Scenario {
     Scenario { rare: Left { echoes: 2, ..Left::default() }, ..base() }

@@ -207,7 +207,8 @@ fn ignorant(state: &State, record: u8) -> Bits {
             leases.add(job.lease);
         }
         // What it does under its next lease counts even when the first one was revoked meanwhile.
-        if let Some(next) = job.next_lease.filter(|_| job.at == JobAt::ReadyAgain && !job.next_known.has(record)) {
+        let has_listed_again = matches!(job.at, JobAt::ReadyAgain | JobAt::BaseReadAgain);
+        if let Some(next) = job.next_lease.filter(|_| has_listed_again && !job.next_known.has(record)) {
             leases.add(next);
         }
     }

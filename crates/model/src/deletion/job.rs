@@ -41,6 +41,11 @@ pub struct JobPlan {
 }
 
 impl JobPlan {
+    /// Tells whether all that it points to comes from one version, for good.
+    fn only_reads(&self) -> bool {
+        self.version.is_none() && self.needs_base && self.hits.is_empty() && self.pack.is_none()
+    }
+
     /// Returns the version that it publishes. In the trap H21 all jobs go on with version 0.
     pub fn published_as(&self, trap: Option<Trap>) -> Option<u8> {
         self.version.map(|version| if trap == Some(Trap::ManifestNameShared) { 0 } else { version })
@@ -69,6 +74,8 @@ pub enum JobAt {
     LeasedAgain,
     /// Has read the log under its next lease.
     ReadyAgain,
+    /// A reader that has read the manifest of its version again, under its next lease.
+    BaseReadAgain,
     /// Has put its manifest.
     Published,
     /// Has looked again, and its lease was not revoked.
@@ -190,7 +197,15 @@ pub fn steps(plan: &JobPlan, trap: Option<Trap>, state: &State, number: u8, out:
             job.next_known = job.known | store.log();
             job.at = JobAt::ReadyAgain;
         }),
-        JobAt::ReadyAgain => change_lease(&state.store, job, &mut step),
+        JobAt::ReadyAgain if plan.only_reads() => read_base_again(trap, &state.store, job, &mut step),
+        JobAt::ReadyAgain => {
+            let is_condemned = state.store.condemned_slots(job.next_known).meets(job.taken);
+            change_lease(job, is_condemned && trap != Some(Trap::ChangeWithoutLook), false, &mut step);
+        }
+        JobAt::BaseReadAgain => {
+            let is_void = job.base.is_none_or(|base| state.store.is_void(base));
+            change_lease(job, is_void, true, &mut step);
+        }
         JobAt::Published if state.store.revoked.has(job.lease) && trap != Some(Trap::MarkWithoutLook) => {
             step("sees the revocation of its lease", Some(job.lease), &|_, job| job.at = JobAt::Refused);
         }
@@ -225,15 +240,26 @@ fn end(store: &mut Store, job: &mut Job) {
     *job = Job { at: JobAt::Done, lease: job.lease, ..Job::default() };
 }
 
-/// Drops the old lease, or the new one when something that the job refers to is condemned.
-fn change_lease(store: &Store, job: &Job, step: &mut Doing<'_>) {
+/// A reader takes its version again as a new one would: it is there, and not condemned. Its slots may be, all the same.
+fn read_base_again(trap: Option<Trap>, store: &Store, job: &Job, step: &mut Doing<'_>) {
+    let is_there = |base: &u8| store.versions_there.has(*base) && !store.condemned_versions(job.next_known).has(*base);
+    match job.base.filter(|base| trap == Some(Trap::ChangeWithoutLook) || is_there(base)) {
+        Some(base) => step("reads the manifest of its version again", Some(base), &|_, job| {
+            job.at = JobAt::BaseReadAgain;
+        }),
+        None => change_lease(job, true, true, step),
+    }
+}
+
+/// Drops the old lease, or the new one if the job must keep the old one.
+fn change_lease(job: &Job, keeps_old: bool, keeps_base: bool, step: &mut Doing<'_>) {
     let Some(next) = job.next_lease else { return };
     let goes_on = |job: &mut Job| {
         (job.known, job.filter) = (job.next_known, job.next_known);
         (job.next_lease, job.next_known) = (None, Bits::NONE);
         job.at = JobAt::Working;
     };
-    if store.condemned_slots(job.next_known).meets(job.taken) {
+    if keeps_old {
         step("keeps its lease and drops lease", Some(next), &|store, job| {
             store.leases.remove(next);
             goes_on(job);
@@ -241,7 +267,10 @@ fn change_lease(store: &Store, job: &Job, step: &mut Doing<'_>) {
     } else {
         step("goes on under its next lease and drops lease", Some(job.lease), &|store, job| {
             store.leases.remove(job.lease);
-            (job.lease, job.base, job.is_base_sound) = (next, None, false);
+            job.lease = next;
+            if !keeps_base {
+                (job.base, job.is_base_sound) = (None, false);
+            }
             goes_on(job);
         });
     }
@@ -331,6 +360,10 @@ fn work(plan: &JobPlan, trap: Option<Trap>, state: &State, job: &Job, step: &mut
             store.leases.add(next);
             (job.next_lease, job.has_leased_again) = (Some(next), true);
             job.at = JobAt::LeasedAgain;
+            if trap == Some(Trap::OldLeaseDroppedFirst) {
+                store.leases.remove(job.lease);
+                job.lease = next;
+            }
         });
     }
 }

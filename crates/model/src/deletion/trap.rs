@@ -51,4 +51,8 @@ pub enum Trap {
     ManifestNameShared,
     /// H22: the tombstone of a version is deleted with its manifest.
     TombstoneTidied,
+    /// H23: a job goes on under a new lease without looking whether what it refers to is condemned.
+    ChangeWithoutLook,
+    /// H23: a job drops its old lease as soon as the new one is put.
+    OldLeaseDroppedFirst,
 }
