@@ -23,6 +23,7 @@ pub mod list;
 mod parallel;
 pub mod progress;
 pub mod remove;
+mod repeating;
 pub mod repository;
 pub mod restore;
 pub mod scrub;

@@ -13,9 +13,9 @@
 //! that has lost its lease does not publish. The whole protocol: `docs/protocol.md`.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use backy_core::environment::{Environment, Timestamp};
@@ -26,15 +26,13 @@ use backy_core::records::lease::{Holder, JobKind, LeaseRecord, Revocation};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
 use backy_store::ObjectStore;
 use backy_store::object_store::list_all;
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use tracing::{info, warn};
 
 use super::Repository;
 use super::packs::is_about_content;
 use super::records::if_found;
+use crate::repeating::Repeating;
 
-/// How often the renewing thread looks at the clock, in real time.
-const LOOK_AT_CLOCK: Duration = Duration::from_millis(500);
 /// How many versions a lease names at most when its job begins.
 const NAMED_VERSIONS_MAX: usize = 1000;
 /// A lease that was renewed so far in the future by our clock comes from a clock that is wrong.
@@ -58,7 +56,7 @@ impl Default for Host {
 /// A job's lease. Dropping it ends the lease; a process that is killed leaves it to others to revoke.
 pub struct Lease {
     shared: Arc<Shared>,
-    renewing: Option<(Sender<()>, JoinHandle<()>)>,
+    renewing: Option<Repeating>,
 }
 
 struct Shared {
@@ -102,7 +100,17 @@ impl Repository {
     /// Begins a job: puts its lease, and only then reads what was condemned.
     ///
     /// From here on nothing that the job takes from the repository is deleted, until the lease is dropped or revoked.
-    pub fn begin_job(&self, kind: JobKind, mut versions: Vec<VersionUid>) -> Result<Lease> {
+    pub fn begin_job(&self, kind: JobKind, versions: Vec<VersionUid>) -> Result<Lease> {
+        self.begin(kind, versions, kind.only_reads())
+    }
+
+    /// Puts another lease for a job that has one, and reads what was condemned, or fails: nothing is spared, not even those
+    /// who only read. Until it has looked whether it may go on under this one, the job keeps the other.
+    pub(crate) fn begin_again(&self, kind: JobKind, versions: Vec<VersionUid>) -> Result<Lease> {
+        self.begin(kind, versions, false)
+    }
+
+    fn begin(&self, kind: JobKind, mut versions: Vec<VersionUid>, may_go_without: bool) -> Result<Lease> {
         // To name them is a courtesy; a lease is read by everybody.
         versions.truncate(NAMED_VERSIONS_MAX);
         let id = self.new_lease_id();
@@ -110,7 +118,7 @@ impl Repository {
         let holder = self.host.holder.clone();
         let record = LeaseRecord { id, kind, holder, versions, started: now, renewed: now };
         let is_put = match self.store.put(&names::lease(id), &record.to_object()?) {
-            Err(error) if kind.only_reads() && may_be_spared(&error) => {
+            Err(error) if may_go_without && may_be_spared(&error) => {
                 warn!("this job runs without a lease; no cleanup may run beside it: {error}");
                 false
             }
@@ -131,7 +139,7 @@ impl Repository {
         }
         match self.follow_gc_log() {
             // Who only reads puts nothing at risk, and must not be kept from a restore.
-            Err(error) if kind.only_reads() && !is_temporary(&error) => {
+            Err(error) if may_go_without && !is_temporary(&error) => {
                 warn!("what was condemned is not known: {error}");
             }
             followed => followed?,
@@ -282,9 +290,14 @@ impl Lease {
         self.shared.renew().context(|| "name the versions that the job uses")
     }
 
+    /// Says whether the renewing thread has found that the lease was revoked; asks nobody.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.shared.is_lost.load(Ordering::SeqCst)
+    }
+
     /// Fails if the renewing thread has found that the lease was revoked; asks nobody.
     pub(crate) fn refuse_lost(&self) -> Result<()> {
-        if self.shared.is_lost.load(Ordering::SeqCst) { Err(lost(self.shared.id)) } else { Ok(()) }
+        if self.is_lost() { Err(lost(self.shared.id)) } else { Ok(()) }
     }
 
     /// Asks the store whether the lease was revoked.
@@ -300,10 +313,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some((stop, thread)) = self.renewing.take() {
-            drop(stop);
-            let _ = thread.join();
-        }
+        // Nothing is renewed any more when the lease is dropped.
+        drop(self.renewing.take());
         if !self.shared.is_put {
             return;
         }
@@ -335,26 +346,15 @@ impl Shared {
     }
 }
 
-fn start_renewing(shared: &Arc<Shared>, interval: Duration) -> (Sender<()>, JoinHandle<()>) {
-    let (stop, stopped) = bounded::<()>(0);
+fn start_renewing(shared: &Arc<Shared>, interval: Duration) -> Repeating {
     let shared = shared.clone();
-    let thread = std::thread::spawn(move || {
-        let clock = shared.environment.clock.clone();
-        let mut renewed = clock.elapsed();
-        while stopped.recv_timeout(LOOK_AT_CLOCK) == Err(RecvTimeoutError::Timeout)
-            && !shared.is_lost.load(Ordering::SeqCst)
-        {
-            if clock.elapsed().saturating_sub(renewed) < interval {
-                continue;
-            }
-            renewed = clock.elapsed();
-            // The next time may go better; until it is overdue the lease holds.
-            if let Err(error) = shared.renew_or_lose() {
-                warn!("the lease of this job could not be renewed: {error}");
-            }
+    Repeating::start(shared.environment.clock.clone(), interval, move || {
+        // The next time may go better; until it is overdue the lease holds.
+        if let Err(error) = shared.renew_or_lose() {
+            warn!("the lease of this job could not be renewed: {error}");
         }
-    });
-    (stop, thread)
+        if shared.is_lost.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
 }
 
 fn is_revoked(store: &dyn ObjectStore, id: LeaseId) -> Result<bool> {

@@ -14,4 +14,5 @@ mod support;
 mod cleaners;
 mod jobs;
 mod marks;
+mod serving;
 mod stage;

@@ -86,14 +86,19 @@ impl Stage {
         like: Option<&Host>,
         job: impl FnOnce(&Host) -> T + Send + 'static,
     ) -> Running<T> {
-        self.begin_at(0, like, job)
+        self.begin_at(0, like, move |host| job(&host))
+    }
+
+    /// Begins a job that keeps its host, which knows nothing. It stands before its first call.
+    pub fn begin_owned<T: Send + 'static>(&mut self, job: impl FnOnce(Host) -> T + Send + 'static) -> Running<T> {
+        self.begin_at(0, None, job)
     }
 
     fn begin_at<T: Send + 'static>(
         &mut self,
         skew_seconds: i64,
         like: Option<&Host>,
-        job: impl FnOnce(&Host) -> T + Send + 'static,
+        job: impl FnOnce(Host) -> T + Send + 'static,
     ) -> Running<T> {
         let state = new_folder();
         if let Some(like) = like {
@@ -105,7 +110,7 @@ impl Stage {
         let actor = presence.actor();
         gated.act_for(Some(actor));
         let thread = std::thread::spawn(move || {
-            let result = job(&host);
+            let result = job(host);
             gated.act_for(None);
             drop(presence);
             result
@@ -132,7 +137,7 @@ impl Stage {
         name: &'static str,
     ) -> Running<Result<Manifest, BackupFailure>> {
         let device = backy_testkit::device::MemoryDevice::with_bytes(content);
-        let job = move |host: &Host| host.try_backup(&request(&device, name)).map(|report| report.manifest);
+        let job = move |host: Host| host.try_backup(&request(&device, name)).map(|report| report.manifest);
         self.begin_at(skew_seconds, Some(like), job)
     }
 
