@@ -26,7 +26,8 @@ export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never
 [ "$long" = no ] || export BACKY2_TEST_LONG=1
 
 # Clients that are tried with `backy2 nbd`.
-want qemu-img=qemu-utils qemu-io=qemu-utils nbdinfo=libnbd-bin nbdcopy=libnbd-bin nbdsh=python3-libnbd openssl=openssl
+want qemu-img=qemu-utils qemu-io=qemu-utils nbdinfo=libnbd-bin nbdcopy=libnbd-bin nbdsh=python3-libnbd nbdkit=nbdkit openssl=openssl
+want nbdfuse=libnbd-bin fusermount3=fuse3
 # What tries the files of `backy2 fuse`.
 want fio=fio mkfs.ext4=e2fsprogs
 

@@ -269,6 +269,156 @@ h.shutdown()
 }
 
 #[test]
+fn libnbd_is_told_truly_what_can_be_done() {
+    let Some([nbdinfo]) = programs(["nbdinfo"]) else { return };
+    let (place, _, _) = place();
+    let can = |server: &Server, what: &[&str]| {
+        let export = server.export(&place, "vm@latest");
+        try_run(&place, &nbdinfo, &[what, &[export.as_str()]].concat()).0
+    };
+    let server = Server::unix(&place, &[]);
+    for what in [&["--is", "read-only"][..], &["--can", "df"], &["--can", "multi-conn"], &["--can", "structured-reply"]]
+    {
+        assert!(can(&server, what), "{what:?}");
+    }
+    for what in
+        [&["--can", "write"][..], &["--can", "trim"], &["--can", "zero"], &["--is", "tls"], &["--is", "rotational"]]
+    {
+        assert!(!can(&server, what), "{what:?}");
+    }
+    let map = ok(&place, &nbdinfo, &["--map", "--totals", &server.export(&place, "vm@latest")]);
+    assert!(map.lines().any(|line| line.trim_start().starts_with("10485760  ")), "{map}");
+    server.stop();
+    let server = Server::unix(&place, &["--writable"]);
+    for what in ["write", "trim", "zero", "fua", "flush", "multi-conn"] {
+        assert!(can(&server, &["--can", what]), "{what}");
+    }
+    server.stop();
+}
+
+#[test]
+fn nbdkit_checks_data_and_holes_against_the_restored_image() {
+    let Some([nbdkit, nbdcopy]) = programs(["nbdkit", "nbdcopy"]) else { return };
+    let (place, _, _) = place();
+    place.ok(&["restore", "vm@latest", "restored"]);
+    let server = Server::unix(&place, &["vm@latest"]);
+    let export = server.export(&place, "");
+    // checkwrite compares what nbdcopy writes with what is there, and that what it calls a hole is zero.
+    let check = |from: &str| {
+        let copy = format!("'{}' --connections=4 --sparse=4096 '{from}' \"$uri\"", nbdcopy.display());
+        try_run(&place, &nbdkit, &["-U", "-", "--filter=checkwrite", "file", "restored", "--run", &copy])
+    };
+    let (is_ok, said) = check(&export);
+    assert!(is_ok, "{said}");
+    // The same through nbdkit as a client in the middle, which asks for block status itself.
+    let proxy = format!("uri={export}");
+    let checking = format!(
+        "from=\"$uri\"; '{}' -U - --filter=checkwrite file restored --run \"'{}' --connections=4 '$from' \\\"\\$uri\\\"\"",
+        nbdkit.display(),
+        nbdcopy.display()
+    );
+    let (is_ok, said) = try_run(&place, &nbdkit, &["-r", "-U", "-", "nbd", &proxy, "--run", &checking]);
+    assert!(is_ok, "{said}");
+    // It can fail: one byte of the restored image is another.
+    let mut restored = place.read("restored");
+    restored[10 * MIB] ^= 1;
+    place.write("restored", &restored);
+    let (is_ok, said) = check(&export);
+    assert!(!is_ok, "a difference was not found: {said}");
+    server.stop();
+}
+
+#[test]
+fn nbdkit_in_the_middle_writes_over_several_connections() {
+    let Some([nbdkit, nbdcopy]) = programs(["nbdkit", "nbdcopy"]) else { return };
+    let (place, bytes, _) = place();
+    let mut new = random(5, 24 * MIB);
+    new[5 * MIB..7 * MIB].fill(0);
+    new[20 * MIB + 100..22 * MIB].fill(0);
+    place.write("new", &new);
+    let server = Server::unix(&place, &["--writable", "vm@latest"]);
+    let export = server.export(&place, "");
+    let proxy = format!("uri={export}");
+    for more in [&["--filter=fua", "fuamode=force"][..], &["--filter=stats", "statsfile=/dev/null"]] {
+        let copy = format!("'{}' --connections=8 --requests=16 --flush new \"$uri\"", nbdcopy.display());
+        let (filter, parameter) = (more[0], more[1]);
+        ok(&place, &nbdkit, &["-U", "-", filter, "nbd", &proxy, parameter, "--run", &copy]);
+        ok(&place, &nbdcopy, &["--connections=4", &export, "copied"]);
+        assert!(place.read("copied") == new);
+        new.rotate_right(MIB + 77);
+        place.write("new", &new);
+    }
+    server.stop();
+    place.ok(&["restore", "vm@latest", "restored"]);
+    assert!(place.read("restored") == bytes, "the version was touched");
+}
+
+#[test]
+fn nbdfuse_shows_the_version_as_a_file() {
+    let Some([nbdfuse, fusermount]) = programs(["nbdfuse", "fusermount3"]) else { return };
+    if !Path::new("/dev/fuse").exists() {
+        println!("skipped: there is no /dev/fuse");
+        return;
+    }
+    let (place, bytes, _) = place();
+    let server = Server::unix(&place, &["vm@latest"]);
+    std::fs::create_dir(place.path("mnt")).unwrap();
+    let (file, pid) = (text(place.path("mnt/disk")), text(place.path("pid")));
+    let mut command = Command::new(&nbdfuse);
+    let mut child = command.args(["-r", "-P", &pid, &file, &server.export(&place, "")]).spawn().unwrap();
+    // It writes its number down when it is mounted.
+    while !place.path("pid").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let is_mounted = child.try_wait().unwrap().is_none();
+    let read = is_mounted.then(|| std::fs::read(&file));
+    let unmounted = Command::new(&fusermount).args(["-u", &text(place.path("mnt"))]).status().unwrap().success();
+    let ended = child.wait().unwrap();
+    assert!(is_mounted, "nbdfuse does not mount: {ended}");
+    assert!(read.unwrap().unwrap() == bytes && unmounted);
+    server.stop();
+}
+
+#[test]
+fn nbdsh_trims_and_zeroes_and_sees_the_holes() {
+    let Some([nbdsh, _]) = programs(["nbdsh", "python3"]) else { return };
+    let (place, _, _) = place();
+    let server = Server::unix(&place, &["--writable", "vm@latest"]);
+    let script = "
+def holes(offset, count):
+    seen = []
+    h.block_status(count, offset, lambda context, offset, entries, error: seen.extend(entries))
+    return list(zip(seen[0::2], seen[1::2]))
+assert holes(0, 1 << 20) == [(1 << 20, 0)]
+h.trim(1 << 16, 1 << 16)
+h.zero(1 << 16, 3 << 16, nbd.CMD_FLAG_FUA)
+h.zero(1 << 16, 5 << 16, nbd.CMD_FLAG_NO_HOLE)
+assert h.pread(6 << 16, 1 << 16)[:1 << 16] == bytes(1 << 16)
+assert holes(1 << 16, 1 << 16) == [(1 << 16, 3)], holes(1 << 16, 1 << 16)
+assert holes(3 << 16, 1 << 16) == [(1 << 16, 3)]
+h.pwrite(b'x' * 5000, 1 << 16, nbd.CMD_FLAG_FUA)
+assert h.pread(5001, 1 << 16) == b'x' * 5000 + bytes(1)
+assert holes(1 << 16, 8192) == [(8192, 0)]
+h.flush()
+";
+    let mut command = Command::new(&nbdsh);
+    // It is found by its name, and must be the system's own, which has libnbd.
+    command.env("PATH", "/usr/bin:/bin");
+    let output = command
+        .args(["--base-allocation", "-u", &server.export(&place, ""), "-c", script])
+        .current_dir(place.folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if said.contains("No module named") {
+        println!("skipped: python3-libnbd is not installed");
+        return;
+    }
+    assert!(output.status.success(), "{said}");
+    server.stop();
+}
+
+#[test]
 fn a_damaged_block_is_an_error_for_the_client_and_a_line_in_the_log() {
     let Some([qemu_io]) = programs(["qemu-io"]) else { return };
     let (place, _, uid) = place();
