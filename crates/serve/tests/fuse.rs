@@ -112,6 +112,52 @@ fn versions_are_files_with_what_is_known_of_them() {
     assert_eq!(errno(fs::remove_dir(mount.file(&version, ""))), Some(Errno::PERM));
 }
 
+/// Whatever a version is called: its name leads to it and to nothing else, and stays inside the mount.
+#[test]
+fn hostile_names_lead_to_their_own_version_each() {
+    if is_impossible() {
+        return;
+    }
+    let mut scene = Scene::new(14);
+    let (long, other) = (format!("{}1", "x".repeat(511)), format!("{}2", "x".repeat(511)));
+    let names = [
+        "..",
+        ".",
+        "/",
+        "../../etc",
+        "%2E.",
+        "%2F",
+        "latest",
+        "-rf",
+        " ",
+        "a@2024-01-01T00:00:00Z",
+        "a",
+        &"ü".repeat(256),
+        &"/".repeat(512),
+        &long,
+        &other,
+        "data\u{2028}\u{fffd}",
+    ];
+    let versions = names.map(|name| (name, scene.backup(&MemoryDevice::with_bytes(name.as_bytes()), name)));
+    // One name and one second.
+    let again = scene.backup(&MemoryDevice::with_bytes(b"again"), "a");
+    let mount = Mount::new(scene.repository(), PATIENT);
+    let shown = mount.names("by_name");
+    assert_eq!(shown.len(), names.len(), "{shown:?}");
+    let mut seen = std::collections::BTreeSet::new();
+    for link in mount.names("by_version").iter().map(|name| mount.path("by_version").join(name)) {
+        let folder = fs::canonicalize(&link).unwrap();
+        assert!(folder.starts_with(fs::canonicalize(mount.path("by_version_uid")).unwrap()), "{link:?}");
+        let uid = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        if let Some((name, _)) = versions.iter().find(|(_, version)| version.uid.to_string() == uid) {
+            assert_eq!(fs::read(link.join("data")).unwrap(), name.as_bytes());
+            assert_eq!(fs::read_to_string(link.join("name")).unwrap(), format!("{name}\n"));
+        }
+        assert!(seen.insert(uid), "{link:?}");
+    }
+    assert!(seen.contains(&again.uid.to_string()) && seen.len() == names.len() + 1);
+}
+
 #[test]
 fn new_versions_appear_and_removed_ones_vanish() {
     if is_impossible() {

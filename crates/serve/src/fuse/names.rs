@@ -40,6 +40,10 @@ pub(super) fn escape(name: &str) -> String {
     while !escaped.is_char_boundary(end) {
         end -= 1;
     }
+    // Nor is an escaped byte cut in two.
+    if let Some(percent) = escaped.get(..end).and_then(|kept| kept.rfind('%')).filter(|percent| end - percent < 3) {
+        end = percent;
+    }
     escaped.truncate(end);
     let hash = blake3::hash(name.as_bytes()).to_hex();
     format!("{escaped}%+{}", hash.as_str().get(..HASH_DIGITS).unwrap_or_default())
@@ -107,6 +111,9 @@ mod tests {
         }
         assert_ne!(escape(&one), escape(&two));
         assert_eq!(escape(&"a".repeat(NAME_BYTES_MAX)), "a".repeat(NAME_BYTES_MAX));
+        for name in ["/".repeat(200), format!("a{}", "/".repeat(200)), format!("aa{}", "/".repeat(200))] {
+            assert!(escape(&name).contains("%2F%+"), "{}", escape(&name));
+        }
     }
 
     proptest! {
