@@ -10,7 +10,8 @@ use backy_core::environment::Random;
 use backy_core::units::ByteRange;
 use backy_device::Target;
 use backy_serve::Overlay;
-use backy_serve::nbd::export::{Disk, Export};
+use backy_serve::nbd::export::{Disk, Export, Exports};
+use backy_serve::nbd::listen::{CONNECTIONS_MAX, OPTION_TIME_MAX};
 use backy_serve::nbd::wire::handshake::{ContextRequest, ExportRequest, OptionHeader, option, reply};
 use backy_serve::nbd::wire::transmission::{
     Request, StatusRange, chunk, command, command_flags, decode_status, status,
@@ -246,6 +247,119 @@ fn many_requests_at_once_are_all_answered() {
         assert!(!std::mem::replace(&mut seen[offset / 1000], true), "{offset} came twice");
     }
     sender.join().unwrap();
+}
+
+#[test]
+fn those_who_do_not_come_to_terms_make_room_for_those_who_do() {
+    let (device, bytes) = disk();
+    let server = Server::start([("a", read_only(device))]);
+    let mut first = server.open("a");
+    // Silent, or in the middle of an option.
+    let mut idle: Vec<_> = (0..2 * CONNECTIONS_MAX).map(|_| server.connect()).collect();
+    for client in &mut idle[CONNECTIONS_MAX..] {
+        // It fails for the one that was cut off already.
+        let half = OptionHeader { code: option::GO, length_bytes: 1000 }.encode();
+        let _ = std::io::Write::write_all(&mut client.socket, &half);
+    }
+    for client in [&mut server.open("a"), &mut first] {
+        assert!(client.read_disk(0, 1000).unwrap() == bytes[..1000]);
+    }
+    assert!(idle[0].is_cut_off());
+}
+
+#[test]
+fn as_many_as_there_is_room_for_are_served_and_the_next_one_is_sent_away() {
+    let (device, bytes) = disk();
+    let server = Server::start([("a", read_only(device))]);
+    let mut clients: Vec<_> = (0..CONNECTIONS_MAX).map(|_| server.open("a")).collect();
+    let mut next = std::os::unix::net::UnixStream::connect(server.path()).unwrap();
+    let mut greeting = Vec::new();
+    assert_eq!(std::io::Read::read_to_end(&mut next, &mut greeting).unwrap_or_default(), 0);
+    for client in &mut clients {
+        assert!(client.read_disk(0, 1000).unwrap() == bytes[..1000]);
+    }
+}
+
+#[test]
+fn a_client_that_takes_too_long_to_come_to_terms_is_cut_off() {
+    let (device, bytes) = disk();
+    let server = Server::start([("a", read_only(device))]);
+    let mut good = server.open("a");
+    let mut bad = [server.connect(), server.connect()];
+    bad[1].send(&OptionHeader { code: option::GO, length_bytes: 1000 }.encode());
+    let mut talking = server.connect();
+    // It asks about one version after the other, as nbdinfo does with a large repository.
+    for _ in 0..3000 {
+        server.clock.advance(OPTION_TIME_MAX / 3000);
+        assert_eq!(talking.ask(option::LIST, &[]).0, reply::ACK);
+    }
+    server.clock.advance(OPTION_TIME_MAX / 2);
+    assert!(bad.iter_mut().all(nbd_client::Client::is_cut_off));
+    talking.go("a");
+    assert!(good.read_disk(0, 1000).unwrap() == bytes[..1000], "it had come to terms");
+}
+
+#[test]
+fn a_client_that_reads_no_replies_holds_up_no_other() {
+    let (device, bytes) = disk();
+    let server = Server::start([("a", read_only(device))]);
+    let mut deaf = server.open("a");
+    deaf.socket.set_nonblocking(true).unwrap();
+    let request =
+        Request { flags: 0, command: command::READ, cookie: 1, offset_bytes: 2 * MIB as u64, length_bytes: MIB as u32 };
+    // Until the server takes no more.
+    while std::io::Write::write_all(&mut deaf.socket, &request.encode()).is_ok() {}
+    let mut other = server.open("a");
+    assert!(other.read_disk(0, 3 * MIB as u32).unwrap() == bytes[..3 * MIB]);
+    drop(deaf);
+}
+
+/// Exports of which one waits for a store that does not answer.
+struct Stuck {
+    fixed: nbd_client::Fixed,
+    gate: std::sync::Mutex<()>,
+}
+
+impl Exports for Stuck {
+    fn names(&self) -> backy_core::Result<Vec<String>> {
+        self.fixed.names()
+    }
+
+    fn open(&self, name: &str) -> backy_core::Result<Arc<Export>> {
+        if name == "stuck" {
+            drop(self.gate.lock().unwrap());
+        }
+        self.fixed.open(name)
+    }
+}
+
+#[test]
+fn clients_whose_export_cannot_be_opened_now_do_not_pile_up() {
+    let (device, bytes) = disk();
+    let fixed = nbd_client::Fixed([("a".to_owned(), Arc::new(read_only(device)))].into());
+    let exports = Arc::new(Stuck { fixed, gate: std::sync::Mutex::new(()) });
+    let server = Server::start_with(exports.clone());
+    let stuck = exports.gate.lock().unwrap();
+    let mut good = server.open("a");
+    let question = ExportRequest { name: "stuck".to_owned(), information: vec![] }.encode();
+    let option = OptionHeader { code: option::GO, length_bytes: question.len() as u32 }.encode();
+    let mut waiting = Vec::new();
+    for _ in 0..2 * CONNECTIONS_MAX - 1 {
+        let mut client = server.connect();
+        client.send(&[&option[..], &question].concat());
+        waiting.push(client);
+    }
+    let mut next = std::os::unix::net::UnixStream::connect(server.path()).unwrap();
+    assert_eq!(std::io::Read::read_to_end(&mut next, &mut Vec::new()).unwrap_or_default(), 0, "there is no room");
+    assert!(good.read_disk(0, 1000).unwrap() == bytes[..1000]);
+    drop(stuck);
+    // Those who were cut off while they waited are gone soon.
+    assert!(waiting[0].is_cut_off());
+    let is_greeted = || {
+        let mut client = std::os::unix::net::UnixStream::connect(server.path()).unwrap();
+        std::io::Read::read_exact(&mut client, &mut [0; 18]).is_ok()
+    };
+    assert!((0..10_000).any(|_| is_greeted()), "there is no room any more");
 }
 
 #[test]

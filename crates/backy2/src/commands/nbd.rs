@@ -48,7 +48,7 @@ pub(super) fn run(app: &App, arguments: &Nbd) -> Result<Exit, Failure> {
             // What cannot be opened is said now, and not to the first client; and it stays open between clients.
             let _held = if is_single { Some(exports.open("")?) } else { None };
             announce(app, &listener, tls.is_some(), arguments)?;
-            serve(&[listener], &exports, tls.as_ref(), &cancel)?;
+            serve(&[listener], &exports, tls.as_ref(), &cancel, app.environment.clock.as_ref())?;
         }
         (None, None) => {}
     }

@@ -1,7 +1,13 @@
 //! Sockets that clients connect to, and a thread for each connection.
 //!
-//! When the user stops the server, connections take no more requests, those under way are answered, and it ends. A client
-//! that does not come to terms, or does not read its replies then, is cut off.
+//! ```text
+//!  new --come to terms--> served --goes away, or the server stops--> gone
+//!   '-- takes too long, or is the oldest when there is no room: cut off -^
+//! ```
+//!
+//! Whoever reaches the socket can connect and be silent, so who has not come to terms never keeps others out. When the user
+//! stops the server, connections take no more requests, those under way are answered, and it ends; a client that does not
+//! read its replies then is cut off.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -13,6 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backy_core::cancel::Cancel;
+use backy_core::environment::Clock;
 use backy_core::{Error, ErrorKind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::ServerConfig;
@@ -23,10 +30,11 @@ use super::negotiate::negotiate;
 use super::stream::{Socket, Stream};
 use super::transmit::transmit;
 
-/// As many clients are served at once.
-const CONNECTIONS_MAX: usize = 64;
-/// How long a handshake may take between two messages.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// As many clients are connected at once.
+pub const CONNECTIONS_MAX: usize = 64;
+/// How long a client may take for each option until it has come to terms, the answer included. It may ask about hundreds
+/// of versions first.
+pub const OPTION_TIME_MAX: Duration = Duration::from_secs(120);
 /// How often the listeners look whether the user wants to stop.
 const LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// How long requests that are under way may take when the server stops.
@@ -134,12 +142,13 @@ impl Drop for Listener {
     }
 }
 
-/// Serves clients until the user stops it.
+/// Serves clients until the user stops it. `clock` says who takes too long.
 pub fn serve(
     listeners: &[Listener],
     exports: &dyn Exports,
     tls: Option<&Arc<ServerConfig>>,
     cancel: &Cancel,
+    clock: &dyn Clock,
 ) -> Result<()> {
     let connections = Connections::default();
     std::thread::scope(|scope| {
@@ -147,10 +156,11 @@ pub fn serve(
         while !cancel.is_cancelled() {
             for socket in wait(listeners)? {
                 number += 1;
-                let Some(socket) = connections.add(number, socket) else { continue };
+                let Some(socket) = connections.add(number, socket, clock.elapsed()) else { continue };
                 let connections = &connections;
                 let run = move || {
-                    match converse(socket, exports, tls) {
+                    let change = |state| connections.change(number, state);
+                    match converse(socket, exports, tls, clock, &change) {
                         Ok(()) => debug!("client {number} has gone."),
                         Err(error) => warn!("client {number} was cut off: {error}"),
                     }
@@ -162,6 +172,7 @@ pub fn serve(
                     connections.remove(number);
                 }
             }
+            connections.end_late(clock.elapsed());
         }
         connections.end();
         Ok(())
@@ -181,41 +192,80 @@ fn wait(listeners: &[Listener]) -> Result<Vec<Socket>> {
     for (listener, _) in listeners.iter().zip(ready).filter(|(_, is_ready)| *is_ready) {
         match listener.accept() {
             Ok(socket) => sockets.extend(socket),
-            // Too many open files, say: the others are served on.
-            Err(error) => warn!("a client cannot be taken: {error}"),
+            // Too many open files, say: the others are served on. It would be tried again at once, and fail again.
+            Err(error) => {
+                warn!("a client cannot be taken: {error}");
+                let _ = poll(&mut [], Some(&LOOK_INTERVAL));
+            }
         }
     }
     Ok(sockets)
 }
 
-fn converse(socket: Arc<Socket>, exports: &dyn Exports, tls: Option<&Arc<ServerConfig>>) -> Result<()> {
-    socket.set_timeout(Some(HANDSHAKE_TIMEOUT))?;
+fn converse(
+    socket: Arc<Socket>,
+    exports: &dyn Exports,
+    tls: Option<&Arc<ServerConfig>>,
+    clock: &dyn Clock,
+    change: &dyn Fn(State),
+) -> Result<()> {
     let mut stream = Stream::new(socket);
-    let Some(session) = negotiate(&mut stream, exports, tls)? else { return Ok(()) };
-    stream.socket().set_timeout(None)?;
+    let heard = || change(State::New(clock.elapsed()));
+    let Some(session) = negotiate(&mut stream, exports, tls, &heard)? else { return Ok(()) };
+    change(State::Served);
     debug!("a client has opened {}.", session.export.description());
     let outcome = transmit(&stream, &session);
     stream.socket().end(Shutdown::Both);
     outcome
 }
 
-/// The connections that are up.
+/// The connections that are up, by their numbers: the oldest first.
 #[derive(Default)]
 struct Connections {
-    sockets: Mutex<BTreeMap<u64, Arc<Socket>>>,
+    up: Mutex<BTreeMap<u64, Connection>>,
     changed: Condvar,
 }
 
+struct Connection {
+    socket: Arc<Socket>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Has not come to terms; last heard of then.
+    New(Duration),
+    Served,
+    /// Its thread has not noticed yet.
+    CutOff,
+}
+
 impl Connections {
-    fn add(&self, number: u64, socket: Socket) -> Option<Arc<Socket>> {
-        let socket = Arc::new(socket);
-        let mut sockets = self.lock();
-        if sockets.len() >= CONNECTIONS_MAX {
-            warn!("a client is sent away: there are {CONNECTIONS_MAX} already");
-            return None;
+    /// Takes a client in; none if there is no room, and nobody who has to make some.
+    fn add(&self, number: u64, socket: Socket, now: Duration) -> Option<Arc<Socket>> {
+        let mut up = self.lock();
+        let up_count = up.len();
+        if up.values().filter(|connection| connection.state != State::CutOff).count() >= CONNECTIONS_MAX {
+            let oldest = up.values_mut().find(|connection| matches!(connection.state, State::New(_)));
+            // Those who are cut off are soon gone, but not while they wait for the store.
+            let Some(oldest) = oldest.filter(|_| up_count < 2 * CONNECTIONS_MAX) else {
+                warn!("a client is sent away: there are {CONNECTIONS_MAX} already");
+                return None;
+            };
+            debug!("a client that has not come to terms makes room for another one.");
+            oldest.cut_off();
         }
-        sockets.insert(number, socket.clone());
+        let socket = Arc::new(socket);
+        up.insert(number, Connection { socket: socket.clone(), state: State::New(now) });
         Some(socket)
+    }
+
+    fn change(&self, number: u64, state: State) {
+        if let Some(connection) = self.lock().get_mut(&number)
+            && connection.state != State::CutOff
+        {
+            connection.state = state;
+        }
     }
 
     fn remove(&self, number: u64) {
@@ -223,16 +273,30 @@ impl Connections {
         self.changed.notify_all();
     }
 
-    /// Lets requests that are under way be answered, then ends what is left.
-    fn end(&self) {
-        let sockets = self.lock();
-        sockets.values().for_each(|socket| socket.end(Shutdown::Read));
-        let waited = self.changed.wait_timeout_while(sockets, FAREWELL, |sockets| !sockets.is_empty());
-        let (sockets, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        sockets.values().for_each(|socket| socket.end(Shutdown::Both));
+    /// Cuts off who takes too long to come to terms.
+    fn end_late(&self, now: Duration) {
+        let is_late = |connection: &&mut Connection| matches!(connection.state, State::New(since) if now.saturating_sub(since) > OPTION_TIME_MAX);
+        self.lock().values_mut().filter(is_late).for_each(Connection::cut_off);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Socket>>> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets requests that are under way be answered, then ends what is left.
+    fn end(&self) {
+        let up = self.lock();
+        up.values().for_each(|connection| connection.socket.end(Shutdown::Read));
+        let waited = self.changed.wait_timeout_while(up, FAREWELL, |up| !up.is_empty());
+        let (up, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        up.values().for_each(|connection| connection.socket.end(Shutdown::Both));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Ends it; its thread, which may be reading or writing, is woken.
+    fn cut_off(&mut self) {
+        self.socket.end(Shutdown::Both);
+        self.state = State::CutOff;
     }
 }

@@ -20,8 +20,8 @@ use super::wire::{NAME_BYTES_MAX, OPTION_BYTES_MAX, PAYLOAD_BYTES_MAX};
 /// The only kind of block status that there is, and its number.
 const ALLOCATION: &str = "base:allocation";
 pub(super) const ALLOCATION_ID: u32 = 1;
-/// So many options are more than a client needs.
-const OPTIONS_MAX: usize = 1000;
+/// So many options are more than a client needs: one that lists a repository asks three times for each of its exports.
+const OPTIONS_MAX: usize = 100_000;
 
 /// What was agreed upon.
 pub(super) struct Session {
@@ -30,11 +30,12 @@ pub(super) struct Session {
     pub(super) has_allocation: bool,
 }
 
-/// Comes to terms with a client; none if it has gone away.
+/// Comes to terms with a client; none if it has gone away. Calls `heard` after each option that was answered.
 pub(super) fn negotiate(
     stream: &mut Stream,
     exports: &dyn Exports,
     tls: Option<&Arc<ServerConfig>>,
+    heard: &dyn Fn(),
 ) -> Result<Option<Session>> {
     stream.write(&[&Greeting { flags: FIXED_NEWSTYLE | NO_ZEROES }.encode()])?;
     let mut flags = [0; 4];
@@ -55,7 +56,7 @@ pub(super) fn negotiate(
     };
     for _ in 0..OPTIONS_MAX {
         match talk.option()? {
-            Next::Option => {}
+            Next::Option => heard(),
             Next::Granted(session) => return Ok(Some(session)),
             Next::Gone => return Ok(None),
         }

@@ -4,7 +4,6 @@ use std::io::{ErrorKind as Io, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use backy_core::{Error, ErrorKind, Result};
 
@@ -62,15 +61,6 @@ impl Socket {
             Socket::Unix(socket) => socket.shutdown(how),
             Socket::Tcp(socket) => socket.shutdown(how),
         };
-    }
-
-    /// Lets reads and writes fail that take longer; none: never.
-    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        let set = match self {
-            Socket::Unix(socket) => socket.set_read_timeout(timeout).and_then(|()| socket.set_write_timeout(timeout)),
-            Socket::Tcp(socket) => socket.set_read_timeout(timeout).and_then(|()| socket.set_write_timeout(timeout)),
-        };
-        set.map_err(|error| Error::io("set up the connection", error))
     }
 }
 

@@ -20,8 +20,9 @@ use super::wire::transmission::{
 
 /// How many requests of a connection are worked on at once.
 const THREADS: usize = 8;
-/// How many bytes of requests a connection has in memory at once: two of the largest.
-const MEMORY_BYTES_MAX: u64 = 2 * PAYLOAD_BYTES_MAX as u64;
+/// How many bytes of requests a connection has in memory at once, also when its client does not read its replies: one of
+/// the largest.
+const MEMORY_BYTES_MAX: u64 = PAYLOAD_BYTES_MAX as u64;
 /// A buffer that is larger is not kept for the next request.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 /// A longer question about block status is answered for the beginning.

@@ -3,10 +3,12 @@
 //! Everybody who has an export open sees the same disk. `NAME@latest` is looked up when nobody has it open under that name,
 //! so who connects a second time, while the first connection is up, does not get a newer version by surprise. A disk that
 //! can be written lasts as long as the server, and so does what its name means.
+//!
+//! One version is opened at a time, as that may have to wait for the store; who asks for one that is open does not wait.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use backy_core::ids::VersionUid;
 use backy_core::{Error, ErrorKind, Result};
@@ -39,6 +41,9 @@ pub struct VersionExports {
     offered: Option<Vec<(String, VersionUid)>>,
     writes: Writes,
     read_name: ReadName,
+    /// Held by whoever opens a version.
+    opening: Mutex<()>,
+    /// Never held while the store is waited for.
     opened: Mutex<Opened>,
 }
 
@@ -59,13 +64,17 @@ impl VersionExports {
         read_name: ReadName,
     ) -> VersionExports {
         let offered = (!offered.is_empty()).then_some(offered);
-        VersionExports { cache, offered, writes, read_name, opened: Mutex::default() }
+        VersionExports { cache, offered, writes, read_name, opening: Mutex::default(), opened: Mutex::default() }
     }
 
     /// Makes durable what is kept.
     pub fn flush(&self) -> Result<()> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.kept.iter().try_for_each(|(_, overlay)| overlay.flush())
+        let kept = self.opened().kept.clone();
+        kept.iter().try_for_each(|(_, overlay)| overlay.flush())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, name: &str) -> Result<VersionUid> {
@@ -88,7 +97,7 @@ impl VersionExports {
         Ok(entry.manifest.uid)
     }
 
-    fn make(&self, uid: VersionUid, opened: &mut Opened) -> Result<Arc<Export>> {
+    fn make(&self, uid: VersionUid) -> Result<Arc<Export>> {
         let view = Arc::new(VersionView::open(&self.cache, uid)?);
         let manifest = view.manifest();
         let description = format!("{} of {}", uid, manifest.name);
@@ -102,7 +111,7 @@ impl VersionExports {
             return Ok(Arc::new(Export::new(Disk::ReadOnly(view), description, preferred_bytes)));
         };
         let export = Arc::new(Export::new(Disk::Writable(overlay.clone()), description, preferred_bytes));
-        opened.kept.push((export.clone(), overlay));
+        self.opened().kept.push((export.clone(), overlay));
         Ok(export)
     }
 }
@@ -122,17 +131,20 @@ impl Exports for VersionExports {
     }
 
     fn open(&self, name: &str) -> Result<Arc<Export>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(export) = opened.by_name.get(name).and_then(Weak::upgrade) {
+        let find_open = || self.opened().by_name.get(name).and_then(Weak::upgrade);
+        if let Some(export) = find_open() {
             return Ok(export);
         }
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(export) = find_open() {
+            return Ok(export);
+        }
+        let uid = self.find(name)?;
+        let by_uid = self.opened().by_uid.get(&uid).and_then(Weak::upgrade);
+        let export = by_uid.map_or_else(|| self.make(uid), Ok)?;
+        let mut opened = self.opened();
         opened.by_name.retain(|_, export| export.strong_count() > 0);
         opened.by_uid.retain(|_, export| export.strong_count() > 0);
-        let uid = self.find(name)?;
-        let export = match opened.by_uid.get(&uid).and_then(Weak::upgrade) {
-            Some(export) => export,
-            None => self.make(uid, &mut opened)?,
-        };
         opened.by_uid.insert(uid, Arc::downgrade(&export));
         opened.by_name.insert(name.to_owned(), Arc::downgrade(&export));
         Ok(export)

@@ -18,6 +18,7 @@ use backy_serve::nbd::wire::handshake::{
     ContextRequest, ExportRequest, Greeting, Information, OptionHeader, OptionReplyHeader, option, reply,
 };
 use backy_serve::nbd::wire::transmission::{ChunkHeader, Request, SimpleReply, chunk, decode_error};
+use backy_testkit::clock::SimulatedClock;
 
 /// Exports that do not change.
 #[derive(Default)]
@@ -38,19 +39,27 @@ impl Exports for Fixed {
 pub struct Server {
     folder: tempfile::TempDir,
     cancel: Cancel,
+    pub clock: Arc<SimulatedClock>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Server {
     /// Starts a server of these exports.
     pub fn start(exports: impl IntoIterator<Item = (&'static str, Export)>) -> Server {
-        let exports = Fixed(exports.into_iter().map(|(name, export)| (name.to_owned(), Arc::new(export))).collect());
+        let exports = exports.into_iter().map(|(name, export)| (name.to_owned(), Arc::new(export)));
+        Server::start_with(Arc::new(Fixed(exports.collect())))
+    }
+
+    /// Starts a server.
+    pub fn start_with(exports: Arc<dyn Exports>) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let listener = Listener::unix(&folder.path().join("socket")).unwrap();
         let cancel = Cancel::default();
         let stop = cancel.clone();
-        let thread = std::thread::spawn(move || serve(&[listener], &exports, None, &stop));
-        Server { folder, cancel, thread: Some(thread) }
+        let clock = Arc::new(SimulatedClock::default());
+        let now = clock.clone();
+        let thread = std::thread::spawn(move || serve(&[listener], exports.as_ref(), None, &stop, now.as_ref()));
+        Server { folder, cancel, clock, thread: Some(thread) }
     }
 
     pub fn path(&self) -> PathBuf {
