@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_FOLDER := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test test-s3 test-boot test-vm test-long model sim torture bench lint check build install
+.PHONY: help demo test test-s3 test-boot test-vm test-long model sim fuzz torture bench lint check build install
 
 help: ## list the chores
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ model: ## walk through the protocol between jobs, in large scenarios; minutes, s
 sim: ## simulate many hosts on one repository: SEED=... JOBS=... (a fresh seed, 2000 jobs)
 	@BACKY2_SIM_SEED=$(SEED) BACKY2_SIM_JOBS=$(JOBS) cargo test --release --locked --package backy2-engine --test sim \
 	  -- --ignored --exact --nocapture one_seed_for_long
+
+fuzz: ## give every decoder arbitrary bytes, with cargo-fuzz; SECONDS=... for each (60)
+	@for target in $$(cargo fuzz list); do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(or $(SECONDS),60) || exit 1; done
 
 torture: ## kill real processes at random for ten minutes; SEED=… SECONDS=… choose
 	@BACKY2_TORTURE_SECONDS=$(or $(SECONDS),600) $(if $(SEED),BACKY2_SEED=$(SEED)) \
