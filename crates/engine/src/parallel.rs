@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use backy_core::Result;
 use backy_core::cancel::Cancel;
@@ -39,4 +40,31 @@ pub(crate) fn for_each<T: Sync, W>(
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         results.collect::<Vec<Result<()>>>().into_iter().collect()
     })
+}
+
+/// Returns what `work` makes of each of `items`, in their order; done on as many threads.
+///
+/// The first failure ends all threads after the item that each of them is at.
+pub(crate) fn map<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    if threads <= 1 || items.len() <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let numbers: Vec<usize> = (0..items.len()).collect();
+    let made: Mutex<Vec<Option<R>>> = Mutex::new(items.iter().map(|_| None).collect());
+    for_each(
+        threads,
+        &numbers,
+        &Cancel::default(),
+        || Ok(()),
+        |(), &number| {
+            let result = work(&items[number])?;
+            made.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(result);
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
+    Ok(made.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect())
 }

@@ -20,6 +20,7 @@ use tracing::warn;
 use super::Repository;
 use super::map_io::MapPackWriter;
 use super::records::if_found;
+use crate::parallel;
 
 /// All damage that is known.
 #[derive(Clone, Debug, Default)]
@@ -136,10 +137,14 @@ pub(crate) struct LostMapPart {
 impl Repository {
     /// Reads all damage records. One that cannot be read is reported and passed over.
     pub fn damage(&self) -> Result<Damage> {
-        let mut damage = Damage::default();
-        for object in list_all(self.store(), names::DAMAGE).context(|| "list the damage records")? {
+        let objects = list_all(self.store(), names::DAMAGE).context(|| "list the damage records")?;
+        let read = parallel::map(self.settings().simultaneous_reads.get(), &objects, |object| {
             let record = if_found(self.read_record::<DamageRecord>(RecordKind::Damage, &object.name));
-            match record.and_then(|record| record.map(|record| record.check().map(|()| record)).transpose()) {
+            Ok(record.and_then(|record| record.map(|record| record.check().map(|()| record)).transpose()))
+        })?;
+        let mut damage = Damage::default();
+        for (object, record) in objects.into_iter().zip(read) {
+            match record {
                 Ok(Some(record)) => {
                     damage.slots.entry(record.pack).or_default().extend(&record.slots);
                     damage.records.push((object.name, record));

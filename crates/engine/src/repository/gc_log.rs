@@ -19,6 +19,7 @@ use tracing::warn;
 use super::Repository;
 use super::packs::is_about_content;
 use super::records::if_found;
+use crate::parallel;
 
 /// How often the log is listed again because a record of it was replaced while it was read.
 const ATTEMPTS_MAX: usize = 16;
@@ -43,10 +44,15 @@ impl Repository {
             let listed = self.list_gc_log()?;
             let new: Vec<GcName> = listed.iter().copied().filter(|name| !knowledge.heads.contains_key(name)).collect();
             let mut is_replaced = false;
-            for name in new {
-                match self.read_gc_record(name)? {
-                    Some(record) => self.apply_gc_record(&mut knowledge, name, record)?,
-                    None => is_replaced = true,
+            // As many at once as reads of the store: a record may be large.
+            let threads = self.settings().simultaneous_reads.get();
+            for names in new.chunks(threads) {
+                let records = parallel::map(threads, names, |name| self.read_gc_record(*name))?;
+                for (name, record) in names.iter().zip(records) {
+                    match record {
+                        Some(record) => self.apply_gc_record(&mut knowledge, *name, record)?,
+                        None => is_replaced = true,
+                    }
                 }
             }
             if !is_replaced {

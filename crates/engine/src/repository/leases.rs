@@ -31,6 +31,7 @@ use tracing::{info, warn};
 use super::Repository;
 use super::packs::is_about_content;
 use super::records::if_found;
+use crate::parallel;
 use crate::repeating::Repeating;
 
 /// How many versions a lease names at most when its job begins.
@@ -149,22 +150,18 @@ impl Repository {
 
     /// Lists the leases that are held.
     pub fn held_leases(&self) -> Result<Vec<LeaseEntry>> {
-        let mut held = Vec::new();
-        for (id, presence) in self.lease_objects()? {
-            if !presence.is_held() {
-                continue;
-            }
+        let leases = self.lease_objects()?.into_iter();
+        let held: Vec<LeaseId> = leases.filter(|(_, presence)| presence.is_held()).map(|(id, _)| id).collect();
+        let read = parallel::map(self.settings.simultaneous_reads.get(), &held, |&id| {
             match if_found(self.store.get(&names::lease(id), RECORD_BYTES_MAX)) {
-                Ok(Some(object)) => {
-                    held.push(LeaseEntry { id, record: LeaseRecord::from_object(id, &object).ok() });
-                }
+                Ok(Some(object)) => Ok(Some(LeaseEntry { id, record: LeaseRecord::from_object(id, &object).ok() })),
                 // It was dropped in between.
-                Ok(None) => {}
-                Err(error) if is_about_content(&error) => held.push(LeaseEntry { id, record: None }),
-                Err(error) => return Err(error.context(format!("read lease {id}"))),
+                Ok(None) => Ok(None),
+                Err(error) if is_about_content(&error) => Ok(Some(LeaseEntry { id, record: None })),
+                Err(error) => Err(error.context(format!("read lease {id}"))),
             }
-        }
-        Ok(held)
+        })?;
+        Ok(read.into_iter().flatten().collect())
     }
 
     /// Says whether the process of a lease is known to be gone.

@@ -15,6 +15,7 @@ use backy_store::object_store::list_all;
 use super::Repository;
 use super::damage::Damage;
 use super::records::if_found;
+use crate::parallel;
 
 /// How many versions a message about an ambiguous uid names.
 const AMBIGUOUS_MAX: usize = 8;
@@ -83,9 +84,21 @@ struct VersionObjects {
     is_checked: bool,
 }
 
+/// A version as it is listed, before anything of it is read.
+struct ListedVersion {
+    uid: VersionUid,
+    objects: VersionObjects,
+    labels: Vec<ObjectName>,
+}
+
 impl Repository {
     /// Lists all versions that were not removed, the incomplete ones too.
     pub fn versions(&self) -> Result<VersionListing> {
+        self.read_versions(&self.listed_versions()?, None)
+    }
+
+    /// Lists the objects of all versions that were not removed.
+    fn listed_versions(&self) -> Result<Vec<ListedVersion>> {
         let mut objects: BTreeMap<VersionUid, VersionObjects> = BTreeMap::new();
         for object in list_all(self.store(), names::VERSIONS).context(|| "list the versions")? {
             let Ok((uid, kind)) = names::parse_version_object(&object.name) else { continue };
@@ -106,24 +119,36 @@ impl Repository {
                 labels.entry(uid).or_default().push(object.name);
             }
         }
-        let damage = self.damage()?;
         let condemned = self.condemned_versions();
-        let mut checked = BTreeSet::new();
+        let is_there = |(uid, version): &(VersionUid, VersionObjects)| !version.is_removed && !condemned.contains(uid);
+        let listed = objects.into_iter().filter(is_there).map(|(uid, objects)| ListedVersion {
+            uid,
+            objects,
+            labels: labels.remove(&uid).unwrap_or_default(),
+        });
+        Ok(listed.collect())
+    }
+
+    /// Reads versions that were listed, several at once. With `name`, only those that have it.
+    fn read_versions(&self, listed: &[ListedVersion], name: Option<&str>) -> Result<VersionListing> {
+        let damage = self.damage()?;
+        let threads = self.settings().simultaneous_reads.get();
+        let read = parallel::map(threads, listed, |version| match self.read_version(version, name, &damage) {
+            Err(error) if is_temporary(&error) => Err(error),
+            read => Ok(read),
+        })?;
         let mut listing = VersionListing::default();
-        let is_there = |uid: &VersionUid, version: &VersionObjects| !version.is_removed && !condemned.contains(uid);
-        for (uid, version) in objects.into_iter().filter(|(uid, version)| is_there(uid, version)) {
-            let own_labels = labels.remove(&uid).unwrap_or_default();
-            if version.is_checked {
-                checked.insert(uid);
+        let mut checked = BTreeSet::new();
+        for (version, read) in listed.iter().zip(read) {
+            if version.objects.is_checked {
+                checked.insert(version.uid);
             }
-            match self.read_version(uid, &version, &own_labels, &damage) {
-                Ok(Some(entry)) => listing.versions.push(entry),
-                Ok(None) => {}
-                Err(error) if is_temporary(&error) => return Err(error),
-                Err(error) => listing.unreadable.push((uid, error)),
+            match read {
+                Ok(entry) => listing.versions.extend(entry),
+                Err(error) => listing.unreadable.push((version.uid, error)),
             }
         }
-        // The manifests first, the revocations second.
+        // The manifests first, all of them; the revocations second.
         let revoked = self.revoked_leases()?;
         for entry in listing.versions.iter_mut().filter(|entry| entry.checkpoint.is_none()) {
             entry.is_void = revoked.contains(&entry.manifest.lease) && !checked.contains(&entry.manifest.uid);
@@ -155,12 +180,28 @@ impl Repository {
         Ok(objects.iter().any(|object| object.name == names::removed(uid)))
     }
 
-    /// Finds the one version that the user means.
+    /// Finds the one version that the user means. Reads of the others only what it takes to tell them apart.
     ///
     /// # Errors
     /// `NotFound` if there is none, `InvalidInput` if there are several.
     pub fn find_version(&self, spec: &VersionSpec) -> Result<VersionEntry> {
-        let listing = self.versions()?;
+        let mut listed = self.listed_versions()?;
+        let name = match spec {
+            VersionSpec::Uid(part) => {
+                let is_sure =
+                    |version: &ListedVersion| !is_meant(version.uid, part) || version.objects.manifest.is_some();
+                // Whether an incomplete one was continued is said by the others.
+                if listed.iter().all(is_sure) {
+                    listed.retain(|version| is_meant(version.uid, part));
+                }
+                None
+            }
+            VersionSpec::Latest { name } | VersionSpec::Within { name, .. } => {
+                listed.retain(|version| version.objects.manifest.is_some());
+                Some(name.as_str())
+            }
+        };
+        let listing = self.read_versions(&listed, name)?;
         let unreadable: Vec<VersionUid> = listing.unreadable.iter().map(|(uid, _)| *uid).collect();
         let entry = choose(listing, spec)?;
         if !matches!(spec, VersionSpec::Uid(_)) {
@@ -171,22 +212,27 @@ impl Repository {
 
     fn read_version(
         &self,
-        uid: VersionUid,
-        objects: &VersionObjects,
-        labels: &[ObjectName],
+        version: &ListedVersion,
+        wanted: Option<&str>,
         damage: &Damage,
     ) -> Result<Option<VersionEntry>> {
+        let ListedVersion { uid, objects, labels } = version;
+        let is_wanted = |manifest: &Manifest| wanted.is_none_or(|name| manifest.name == name);
         if let Some(name) = &objects.manifest {
             let Some(manifest) = if_found(self.read_cached_record::<Manifest>(RecordKind::Manifest, name))? else {
                 return Ok(None);
             };
-            check_manifest(uid, &manifest)?;
-            let is_whole = manifest.missing_blocks.0 == 0 && !damage.touches(uid);
+            check_manifest(*uid, &manifest)?;
+            if !is_wanted(&manifest) {
+                return Ok(None);
+            }
+            let is_whole = manifest.missing_blocks.0 == 0 && !damage.touches(*uid);
             let state = if is_whole { VersionState::Valid } else { VersionState::Invalid };
             let label = self.fold_labels(&manifest.label, labels)?;
             return Ok(Some(VersionEntry { manifest, checkpoint: None, label, state, is_void: false }));
         }
-        let Some(checkpoint) = self.newest_checkpoint(uid, objects.checkpoints.values().rev())? else {
+        let checkpoint = self.newest_checkpoint(*uid, objects.checkpoints.values().rev())?;
+        let Some(checkpoint) = checkpoint.filter(|checkpoint| is_wanted(&checkpoint.version)) else {
             return Ok(None);
         };
         let label = self.fold_labels(&checkpoint.version.label, labels)?;
