@@ -146,6 +146,11 @@ pub fn pack_prefix(id: PackId) -> String {
     format!("{PACKS}{}/{id}.", id.shard())
 }
 
+/// Returns the prefix of the packs whose ids were made at about the same time as `id`: within the same minute, or nearly.
+pub fn neighbours_prefix(id: PackId) -> String {
+    format!("{PACKS}{}/{}", id.shard(), &id.to_string()[..8])
+}
+
 /// Returns the prefix of all objects of a version.
 pub fn version_prefix(uid: VersionUid) -> String {
     format!("{VERSIONS}{uid}/")

@@ -12,12 +12,15 @@ use backy_core::environment::Environment;
 use backy_core::names::{self, ObjectName};
 use backy_core::records::label::LabelChange;
 use backy_core::records::manifest::Manifest;
+use backy_device::Target;
+use backy_engine::backup::BackupRequest;
 use backy_engine::repository::versions::VersionSpec;
+use backy_engine::restore::RestoreRequest;
 use backy_store::memory::MemoryStore;
 use backy_store::object_store::{ObjectInfo, ObjectRange, ObjectStore};
 use backy_testkit::device::MemoryDevice;
 use backy_testkit::store::{Call, FaultyStore, Operation};
-use support::{Host, new_store, noise, seeded, settings, spec};
+use support::{Host, all_bytes, new_store, noise, objects, request, restore_request, seeded, settings, spec};
 
 /// A store that is asked through a log, and a host without any state on it.
 fn fresh(store: &MemoryStore, environment: &Environment) -> (Arc<FaultyStore>, Host) {
@@ -69,14 +72,23 @@ fn a_version_that_is_named_is_found_without_reading_the_others() {
     assert_eq!(count(&log, Operation::Get, names::LABELS), 5);
 }
 
-/// A store that answers no read of a manifest before another one is asked for too, or nobody comes for long.
-struct Meeting {
+/// A store that likes large requests, and answers no read of a manifest before `together` are asked for at once, or nobody
+/// comes for long.
+struct Far {
     inner: MemoryStore,
+    together: usize,
+    /// How many are read now, and at most until now.
     reading: Mutex<(usize, usize)>,
     changed: Condvar,
 }
 
-impl ObjectStore for Meeting {
+impl Far {
+    fn new(inner: &MemoryStore, together: usize) -> Far {
+        Far { inner: inner.clone(), together, reading: Mutex::default(), changed: Condvar::new() }
+    }
+}
+
+impl ObjectStore for Far {
     fn put(&self, name: &ObjectName, body: &[u8]) -> Result<()> {
         self.inner.put(name, body)
     }
@@ -86,7 +98,7 @@ impl ObjectStore for Meeting {
             reading.0 += 1;
             reading.1 = reading.1.max(reading.0);
             self.changed.notify_all();
-            let is_alone = |reading: &mut (usize, usize)| reading.1 < settings().simultaneous_reads.get();
+            let is_alone = |reading: &mut (usize, usize)| reading.1 < self.together;
             drop(self.changed.wait_timeout_while(reading, Duration::from_secs(20), is_alone).unwrap());
             self.reading.lock().unwrap().0 -= 1;
         }
@@ -101,6 +113,9 @@ impl ObjectStore for Meeting {
     fn delete(&self, name: &ObjectName) -> Result<()> {
         self.inner.delete(name)
     }
+    fn piece_bytes(&self) -> u32 {
+        16 << 20
+    }
     fn url(&self) -> String {
         self.inner.url()
     }
@@ -111,8 +126,61 @@ fn a_host_without_state_reads_as_many_manifests_at_once_as_it_may() {
     let environment = seeded(2);
     let store = new_store(&environment);
     let made = versions(&store, &environment, 9);
-    let store = Arc::new(Meeting { inner: store, reading: Mutex::default(), changed: Condvar::new() });
+    let together = settings().simultaneous_reads.get();
+    let store = Arc::new(Far::new(&store, together));
     let host = Host::new(store.clone(), environment);
     assert_eq!(host.repository.versions().unwrap().versions.len(), made.len());
-    assert_eq!(store.reading.lock().unwrap().1, settings().simultaneous_reads.get());
+    assert_eq!(store.reading.lock().unwrap().1, together);
+}
+
+#[test]
+fn a_restore_from_a_far_store_takes_few_large_requests() {
+    let environment = seeded(3);
+    let store = new_store(&environment);
+    let mut volume = noise(3, 160 << 20);
+    for block in volume.chunks_mut(16 << 10) {
+        block[8 << 10..].fill(0x55);
+    }
+    let source = MemoryDevice::with_bytes(&volume);
+    let host = Host::new(Arc::new(store.clone()), environment.clone());
+    let request = BackupRequest { block_size: None, ..request(&source, "vm") };
+    let version = host.try_backup(&request).unwrap().manifest;
+
+    let log = Arc::new(FaultyStore::new(Arc::new(Far::new(&store, 1))));
+    let host = Host::new(log.clone(), environment);
+    log.clear_log();
+    assert!(host.restore(&version).0 == volume);
+    let (packs, stored_bytes) = (objects(&store, names::PACKS).len(), store.size_bytes());
+    assert!(packs >= 3, "{packs} packs");
+    // A directory and two halves of each pack, and the map.
+    assert!(count(&log, Operation::GetRange, names::PACKS) <= 3 * packs + 2, "{packs} packs, {:#?}", log.log());
+    assert_eq!(count(&log, Operation::List, names::PACKS), 1);
+    let read_bytes: u64 = log.log().iter().filter(|call| call.operation == Operation::GetRange).map(|c| c.bytes).sum();
+    assert!(read_bytes < stored_bytes + packs as u64 * (64 << 10), "{read_bytes} of {stored_bytes}");
+}
+
+#[test]
+fn a_restore_of_what_differs_reads_no_more_than_that() {
+    let environment = seeded(4);
+    let store = new_store(&environment);
+    let volume = noise(4, 64 << 20);
+    let source = MemoryDevice::with_bytes(&volume);
+    let host = Host::new(Arc::new(store.clone()), environment.clone());
+    let version = host.backup(&source, "vm").manifest;
+
+    let log = Arc::new(FaultyStore::new(Arc::new(Far::new(&store, 1))));
+    let host = Host::reopen(log.clone(), environment, host.state);
+    let target = MemoryDevice::with_bytes(&volume);
+    // In two places far from each other, two blocks with something between them.
+    for offset in [10 << 20, (10 << 20) + (64 << 10), 50 << 20] {
+        target.write_at(offset, &[0xaa; 4096]).unwrap();
+    }
+    log.clear_log();
+    let request = RestoreRequest { writes_differences_only: true, ..restore_request(&version, &target) };
+    let report = host.try_restore(&request).unwrap();
+    assert!(all_bytes(&target) == volume);
+    assert_eq!(report.written_bytes, 3 * 4096);
+    let reads: Vec<Call> = log.log().into_iter().filter(|call| call.operation == Operation::GetRange).collect();
+    let read_bytes: u64 = reads.iter().map(|call| call.bytes).sum();
+    assert!(read_bytes < 1 << 20, "{reads:#?}");
 }

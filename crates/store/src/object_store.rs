@@ -95,6 +95,12 @@ pub trait ObjectStore: Send + Sync {
         names.iter().map(|name| self.delete(name)).collect()
     }
 
+    /// Returns how many bytes are worth reading with one request, as far as memory allows: more where each request costs
+    /// time, whatever its size. Good advice, not a limit.
+    fn piece_bytes(&self) -> u32 {
+        4 << 20
+    }
+
     /// Returns where this is, as a URL without secrets.
     fn url(&self) -> String;
 
@@ -138,6 +144,9 @@ macro_rules! forward {
             }
             fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
                 (**self).delete_many(names)
+            }
+            fn piece_bytes(&self) -> u32 {
+                (**self).piece_bytes()
             }
             fn url(&self) -> String {
                 (**self).url()

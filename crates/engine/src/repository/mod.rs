@@ -48,7 +48,7 @@ use backy_store::ObjectStore;
 
 use crate::repository::gc_log::GcKnowledge;
 use crate::repository::leases::Host;
-use crate::repository::packs::DirectoryCache;
+use crate::repository::packs::{DirectoryCache, Neighbours};
 use crate::settings::Settings;
 
 /// An open repository.
@@ -61,6 +61,7 @@ pub struct Repository {
     host: Host,
     gc: Mutex<GcKnowledge>,
     directories: DirectoryCache,
+    neighbours: Neighbours,
     /// What opens slots of block maps, as many as were ever needed at once: making one takes longer than using it.
     openers: Mutex<Vec<SlotOpener>>,
 }

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::Repository;
 use super::leases::Host;
-use super::packs::DirectoryCache;
+use super::packs::{DirectoryCache, Neighbours};
 use super::unlock::{SecretSource, unlock};
 use crate::settings::Settings;
 
@@ -48,6 +48,7 @@ pub fn open(
         host: Host::default(),
         gc: Mutex::default(),
         directories: DirectoryCache::default(),
+        neighbours: Neighbours::default(),
         openers: Mutex::default(),
     };
     if let Some(record) = repository.lost_gc_record()? {
@@ -70,6 +71,7 @@ impl Repository {
         self.catalog = Catalog::open(self.catalog.folder(), self.id())?;
         self.gc = Mutex::default();
         self.directories = DirectoryCache::default();
+        self.neighbours = Neighbours::default();
         refuse_older_encryption(&self.catalog, self.keys.current_version())
     }
 }

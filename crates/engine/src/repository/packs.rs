@@ -4,7 +4,8 @@
 //! there, or does not have the slot, is looked for in the store, from the highest generation down. A slot is damaged only
 //! if no generation has it good.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backy_catalog::PackFact;
 use backy_core::codec::fingerprint::Fingerprint;
@@ -14,13 +15,16 @@ use backy_core::pack::{Directory, SUFFIX_BYTES, SlotKind, SlotOpener, SuffixRead
 use backy_core::units::ByteRange;
 use backy_core::{Error, ErrorKind, Result, ResultExt};
 use backy_store::ObjectRange;
-use backy_store::object_store::list_all;
+use backy_store::object_store::{ObjectInfo, list_all};
 use tracing::warn;
 
 use super::Repository;
 
 /// How many directories are kept; each takes about 100 kB.
 const DIRECTORIES_MAX: usize = 64;
+/// How many packs are kept of one listing of neighbours, and of how many listings; each takes 100 bytes.
+const NEIGHBOURS_MAX: usize = 4096;
+const NEIGHBOURHOODS_MAX: usize = 16;
 /// How often generations are listed anew because one of them was gone when it was read: it was rewritten meanwhile.
 const LISTINGS_MAX: u32 = 8;
 /// The largest end of a pack that is read to find its directory.
@@ -56,6 +60,52 @@ impl DirectoryCache {
     }
 }
 
+/// The names of packs as they were last listed, together with those that were written at about the same time: who reads one
+/// of them reads the others too.
+#[derive(Default)]
+pub(crate) struct Neighbours {
+    listed: Mutex<VecDeque<(String, BTreeMap<PackId, PackName>)>>,
+}
+
+impl Neighbours {
+    /// Returns the highest generation of a pack that was listed; none if its neighbours were listed and it was not there,
+    /// or has been forgotten since. `list` lists what begins with a prefix.
+    fn find(
+        &self,
+        pack: PackId,
+        list: impl Fn(&str, &mut dyn FnMut(PackName)) -> Result<()>,
+    ) -> Result<Option<PackName>> {
+        let prefix = names::neighbours_prefix(pack);
+        if let Some((_, packs)) = self.lock().iter().find(|(listed, _)| *listed == prefix) {
+            return Ok(packs.get(&pack).copied());
+        }
+        let mut packs: BTreeMap<PackId, PackName> = BTreeMap::new();
+        list(&prefix, &mut |name| {
+            if packs.len() < NEIGHBOURS_MAX || name.id == pack {
+                // In the order of names, so the last one of a pack is its highest generation.
+                packs.insert(name.id, name);
+            }
+        })?;
+        let found = packs.get(&pack).copied();
+        let mut listed = self.lock();
+        if listed.len() >= NEIGHBOURHOODS_MAX {
+            listed.pop_front();
+        }
+        listed.push_back((prefix, packs));
+        Ok(found)
+    }
+
+    fn forget(&self, pack: PackId) {
+        for (_, packs) in self.lock().iter_mut() {
+            packs.remove(&pack);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(String, BTreeMap<PackId, PackName>)>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Repository {
     /// Returns the directory of a pack's highest generation that can be read.
     pub fn directory(&self, pack: PackId) -> Result<Arc<Directory>> {
@@ -70,6 +120,7 @@ impl Repository {
     /// Forgets what is known of where a pack is, after it was not there.
     pub fn forget_directory(&self, pack: PackId) {
         self.directories.remove(pack);
+        self.neighbours.forget(pack);
     }
 
     /// Reads and opens one slot into `output`.
@@ -164,6 +215,23 @@ impl Repository {
         if let Some(fact) = self.catalog.pack(pack).unwrap_or_default() {
             match self.read_object_directory(fact.name) {
                 Ok(directory) => return Ok(directory),
+                Err(error) if is_about_content(&error) => first_error = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let list = |prefix: &str, visit: &mut dyn FnMut(PackName)| {
+            let mut visit_object = |object: ObjectInfo| {
+                PackName::parse(&object.name).into_iter().for_each(&mut *visit);
+                Ok(())
+            };
+            self.store.list(prefix, &mut visit_object).context(|| format!("look for pack {pack}"))
+        };
+        if let Some(name) = self.neighbours.find(pack, list)? {
+            match self.read_object_directory(name) {
+                Ok(directory) => {
+                    self.remember_pack(&directory);
+                    return Ok(directory);
+                }
                 Err(error) if is_about_content(&error) => first_error = Some(error),
                 Err(error) => return Err(error),
             }

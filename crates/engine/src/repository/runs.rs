@@ -44,7 +44,7 @@ impl Repository {
         let mut rest = slots;
         let mut are_there = true;
         while !rest.is_empty() {
-            let (run, tail) = rest.split_at(run_length(directory, rest));
+            let (run, tail) = rest.split_at(run_length(directory, rest.iter().copied(), RUN_BYTES_MAX));
             are_there &= self.read_run(directory, run, reader, take);
             rest = tail;
         }
@@ -110,19 +110,23 @@ fn open_of_run(
     opened.is_ok().then_some(plain)
 }
 
-/// Returns how many of `slots` are read together: close to each other, and not too much. At least one.
-fn run_length(directory: &Directory, slots: &[SlotNumber]) -> usize {
+/// Returns how many of `slots`, which ascend, are read together: close to each other, and not more than `bytes_max`
+/// unless one slot is. At least one.
+pub(crate) fn run_length(directory: &Directory, slots: impl Iterator<Item = SlotNumber>, bytes_max: u32) -> usize {
     let mut read: Option<(u32, u32)> = None;
-    for (count, slot) in slots.iter().enumerate() {
-        let Some(locator) = directory.locator(*slot) else { continue };
-        let slot_end = locator.offset_bytes.saturating_add(locator.stored_length);
-        let (start, end) = read.unwrap_or((locator.offset_bytes, locator.offset_bytes));
-        let is_far = locator.offset_bytes > end.saturating_add(GAP_BYTES_MAX);
-        let is_too_much = slot_end.saturating_sub(start) > RUN_BYTES_MAX;
-        if count > 0 && read.is_some() && (is_far || is_too_much) {
-            return count;
+    let mut length = 0;
+    for slot in slots {
+        if let Some(locator) = directory.locator(slot) {
+            let slot_end = locator.offset_bytes.saturating_add(locator.stored_length);
+            let (start, end) = read.unwrap_or((locator.offset_bytes, locator.offset_bytes));
+            let is_far = locator.offset_bytes > end.saturating_add(GAP_BYTES_MAX);
+            let is_too_much = slot_end.saturating_sub(start) > bytes_max;
+            if length > 0 && read.is_some() && (is_far || is_too_much) {
+                return length;
+            }
+            read = Some((start, end.max(slot_end)));
         }
-        read = Some((start, end.max(slot_end)));
+        length += 1;
     }
-    slots.len()
+    length
 }

@@ -1,7 +1,8 @@
-//! Fetches slots and writes blocks. Several fetchers run at once; each takes a task, reads it in runs, and writes.
+//! Fetches slots and writes blocks. Several fetchers run at once; each looks up what is wanted of a pack, or reads a run of it
+//! and writes its blocks.
 
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backy_catalog::Lookup;
@@ -16,15 +17,12 @@ use backy_device::AlignedBuffer;
 
 use super::plan::Task;
 use super::{LostBlocks, RestoreReport, RestoreRequest, is_about_block, joined};
-use crate::parallel::for_each;
+use crate::parallel::work_off;
 use crate::progress::{Counter, Progress};
 use crate::repository::Repository;
 use crate::repository::damage::LostMapPart;
+use crate::repository::runs::run_length;
 
-/// Slots that lie this close to each other are read together.
-const GAP_BYTES_MAX: u32 = 256 << 10;
-/// The most that is read at once.
-const RUN_BYTES_MAX: u32 = 4 << 20;
 /// The most that is written at once.
 const WRITE_BYTES_MAX: usize = 1 << 20;
 /// As many lost blocks are kept for the report, each with its reason.
@@ -145,19 +143,32 @@ impl<'a> Writing<'a> {
 }
 
 /// Restores all blocks of `tasks`. One lost block does not stop it; a store or target that fails does.
-pub(super) fn fetch(writing: &Writing<'_>, tasks: &[Task], cancel: &Cancel) -> Result<()> {
+pub(super) fn fetch(writing: &Writing<'_>, tasks: Vec<Task>, cancel: &Cancel) -> Result<()> {
     let settings = writing.repository.settings();
     let threads = settings.simultaneous_reads.max(settings.workers).get();
-    for_each(
+    let tasks = tasks.into_iter().map(Step::Look).collect();
+    work_off(
         threads,
         tasks,
         cancel,
         || Fetcher::new(writing),
-        |fetcher, task| {
-            fetcher.restore(task)?;
-            Ok(ControlFlow::Continue(()))
+        |fetcher, step| match step {
+            Step::Look(task) => fetcher.look(&task),
+            Step::Restore(run) => fetcher.restore(&run).map(|()| Vec::new()),
         },
     )
+}
+
+/// What a fetcher does next: find out where the slots of a pack are, which makes runs of them; or restore a run.
+enum Step {
+    Look(Task),
+    Restore(Run),
+}
+
+/// Slots that are read together, and the block each one is.
+struct Run {
+    directory: Arc<Directory>,
+    items: Vec<(SlotNumber, BlockIndex)>,
 }
 
 struct Fetcher<'a> {
@@ -188,10 +199,14 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    fn restore(&mut self, task: &Task) -> Result<()> {
+    /// Finds out what is to be read of a pack; returns a step for each run.
+    fn look(&mut self, task: &Task) -> Result<Vec<Step>> {
         let mut items = task.items();
         if self.writing.request.writes_differences_only {
             self.drop_what_is_there(task, &mut items)?;
+        }
+        if items.is_empty() {
+            return Ok(Vec::new());
         }
         let directory = match self.writing.repository.directory(task.pack) {
             Ok(directory) => directory,
@@ -202,23 +217,28 @@ impl<'a> Fetcher<'a> {
                 }
                 let mut lost: Vec<BlockIndex> = items.iter().map(|(_, block)| *block).collect();
                 lost.sort_unstable();
-                return lost.into_iter().try_for_each(|block| {
+                lost.into_iter().try_for_each(|block| {
                     self.writing.lose(BlockRange { start: block, count: BlockCount(1) }, &error.to_string())
-                });
+                })?;
+                return Ok(Vec::new());
             }
             Err(error) => return Err(error),
         };
+        let bytes_max = self.writing.repository.store().piece_bytes();
+        let mut steps = Vec::new();
         let mut rest = items.as_slice();
         while !rest.is_empty() {
-            let (run, tail) = rest.split_at(run_length(&directory, rest));
+            let slots = rest.iter().map(|(slot, _)| *slot);
+            let (run, tail) = rest.split_at(run_length(&directory, slots, bytes_max));
+            steps.push(Step::Restore(Run { directory: directory.clone(), items: run.to_vec() }));
             rest = tail;
-            self.restore_run(&directory, run)?;
         }
-        self.write_ready()
+        Ok(steps)
     }
 
-    /// Restores items whose slots lie close to each other: one read.
-    fn restore_run(&mut self, directory: &Arc<Directory>, items: &[(SlotNumber, BlockIndex)]) -> Result<()> {
+    /// Restores a run: one read.
+    fn restore(&mut self, run: &Run) -> Result<()> {
+        let Run { directory, items } = run;
         let locators: Vec<_> = items.iter().map(|(slot, _)| directory.locator(*slot)).collect();
         let start = locators.iter().flatten().map(|locator| locator.offset_bytes).min().unwrap_or_default();
         let end = locators
@@ -268,7 +288,7 @@ impl<'a> Fetcher<'a> {
             }
         }
         self.run = run;
-        Ok(())
+        self.write_ready()
     }
 
     /// Opens a slot into `place` of the ready bytes: from the run that was read, else from whatever generation has it.
@@ -398,22 +418,4 @@ fn pieces(blocks: BlockRange, block_bytes: usize) -> impl Iterator<Item = BlockR
         let start = blocks.start + BlockCount(number * step);
         BlockRange { start, count: BlockCount(step) }.intersection(blocks)
     })
-}
-
-/// Returns how many of `items` are read together: close to each other, and not too much.
-fn run_length(directory: &Directory, items: &[(SlotNumber, BlockIndex)]) -> usize {
-    let mut start = None;
-    let mut end = 0u32;
-    for (count, (slot, _)) in items.iter().enumerate() {
-        let Some(locator) = directory.locator(*slot) else { continue };
-        let start = *start.get_or_insert(locator.offset_bytes);
-        let slot_end = locator.offset_bytes.saturating_add(locator.stored_length);
-        let is_far = count > 0 && end > 0 && locator.offset_bytes > end.saturating_add(GAP_BYTES_MAX);
-        let is_too_much = count > 0 && slot_end.saturating_sub(start) > RUN_BYTES_MAX;
-        if is_far || is_too_much {
-            return count;
-        }
-        end = end.max(slot_end);
-    }
-    items.len()
 }

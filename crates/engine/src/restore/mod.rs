@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  windows     64 GiB of the volume at a time; the journal notes those that are done     mod, journal
-//!  plan        extents -> runs: slots of one pack that lie close to each other           plan
-//!  fetchers    one read per run; open, verify, write                                     fetch
+//!  plan        extents -> tasks: the slots of one pack                                   plan
+//!  fetchers    a task -> runs: slots that lie close to each other                        fetch
+//!              one read per run; open, verify, write
 //!  zeros       a new target has them; an old one is cleared                              fetch
 //! ```
 //!
@@ -35,6 +36,7 @@ use crate::repository::Repository;
 use crate::repository::blocks::BlockReader;
 use crate::repository::damage::{Damage, LostMapPart};
 use crate::repository::leases::Lease;
+use crate::repository::read_ahead::ReadAhead;
 
 /// How much of the volume is restored before it is made durable and noted in the journal.
 const WINDOW_BYTES: u64 = 64 << 30;
@@ -269,7 +271,7 @@ fn restore_window(
         }
     }
     extents.retain(|extent| matches!(extent.place, Place::Stored { .. }));
-    fetch(writing, &tasks(extents), cancel)?;
+    fetch(writing, tasks(extents), cancel)?;
     Ok(next)
 }
 
@@ -283,8 +285,10 @@ fn extents_of(
     let version = &writing.request().version;
     let lost: Vec<BlockRange> = lost_parts.iter().map(|part| part.blocks).collect();
     let mut extents: Vec<Extent> = Vec::new();
+    // Neighbouring pages in one read; its memory is free again before blocks are fetched.
+    let map = ReadAhead::new(writing.repository())?;
     for readable in subtract(&[window], &lost) {
-        for extent in MapCursor::new(writing.repository(), version.map, readable) {
+        for extent in MapCursor::new(&map, version.map, readable) {
             let extent = extent.context(|| format!("read the block map of version {}", version.uid))?;
             cancel.check()?;
             extents.push(extent);

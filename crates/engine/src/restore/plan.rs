@@ -1,11 +1,12 @@
-//! From extents to tasks: neighbours in a pack are read together.
+//! From extents to tasks: what is wanted of a pack.
 
 use backy_core::ids::{PackId, SlotNumber};
 use backy_core::map::{Extent, Place};
+use backy_core::pack::SLOTS_MAX;
 use backy_core::units::{BlockCount, BlockIndex, BlockRange};
 
-/// About how many slots a task has.
-const TASK_SLOTS: usize = 512;
+/// About how many blocks a task has: all of a pack, unless one slot of it is many blocks.
+const TASK_SLOTS: usize = SLOTS_MAX;
 
 /// Slots of one pack and the blocks that they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,13 +101,20 @@ mod tests {
         let tasks =
             tasks(vec![stored(2, 5, 0, 2), stored(1, 0, 2, 1200), stored(2, 0, 1202, 5), stored(2, 5, 1207, 1)]);
         let packs: Vec<u8> = tasks.iter().map(|task| task.pack.bytes()[0]).collect();
-        assert_eq!(packs, [1, 1, 1, 2]);
-        let items = tasks[3].items();
+        assert_eq!(packs, [1, 2]);
+        let items = tasks[1].items();
         assert_eq!(items.len(), 8);
         assert!(items.is_sorted());
         let of_slot_5: Vec<u64> = items.iter().filter(|(slot, _)| slot.0 == 5).map(|(_, block)| block.0).collect();
         assert_eq!(of_slot_5, [0, 1207]);
         let total: usize = tasks.iter().map(|task| task.items().len()).sum();
         assert_eq!(total, 1208);
+    }
+
+    #[test]
+    fn a_slot_that_is_many_blocks_makes_no_endless_task() {
+        let extents = (0..3 * TASK_SLOTS as u64).map(|block| stored(1, 7, block, 1)).collect();
+        let lengths: Vec<usize> = tasks(extents).iter().map(|task| task.items().len()).collect();
+        assert_eq!(lengths, [TASK_SLOTS; 3]);
     }
 }

@@ -55,6 +55,10 @@ impl<S: ObjectStore> ObjectStore for Limit<S> {
         self.inner.delete_many(names)
     }
 
+    fn piece_bytes(&self) -> u32 {
+        self.inner.piece_bytes()
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }

@@ -122,6 +122,10 @@ impl<S: ObjectStore> ObjectStore for Observe<S> {
         outcomes.into_iter().map(|outcome| self.count(&self.counters.deletes, outcome)).collect()
     }
 
+    fn piece_bytes(&self) -> u32 {
+        self.inner.piece_bytes()
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }

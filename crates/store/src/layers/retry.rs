@@ -181,6 +181,10 @@ impl<S: ObjectStore> ObjectStore for Retry<S> {
         outcomes
     }
 
+    fn piece_bytes(&self) -> u32 {
+        self.inner.piece_bytes()
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }

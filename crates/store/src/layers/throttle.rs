@@ -76,6 +76,10 @@ impl<S: ObjectStore> ObjectStore for Throttle<S> {
         self.inner.delete_many(names)
     }
 
+    fn piece_bytes(&self) -> u32 {
+        self.inner.piece_bytes()
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }

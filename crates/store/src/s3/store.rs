@@ -27,6 +27,9 @@ use crate::probe::SCRATCH_PREFIX;
 /// In how large pieces, in bytes, a body is handed to the network; each piece that is taken counts as progress.
 const PIECE_BYTES: usize = 128 << 10;
 
+/// How many bytes are worth reading with one request: half a large pack, which takes longer than asking for it.
+const PIECE_READ_BYTES: u32 = 16 << 20;
+
 /// How many objects one request deletes at most; a limit of the protocol.
 const DELETE_MAX: usize = 1000;
 
@@ -299,6 +302,10 @@ impl ObjectStore for S3Store {
             },
             ObjectRange::Suffix { length_bytes } => GetRange::Suffix(length_bytes.min(OBJECT_BYTES_MAX)),
         };
+        if let ObjectRange::Exact { length_bytes, .. } = range {
+            // What we have asked for, not what a server says: it does not grow in steps, with twice the memory.
+            buffer.reserve_exact(usize::try_from(length_bytes.min(u64::from(PIECE_READ_BYTES))).unwrap_or_default());
+        }
         let outcome = self.read(name, Some(wanted), buffer, |result| {
             let (offset_bytes, length_bytes) = range.within(name, result.meta.size)?;
             let is_right = result.range == (offset_bytes..offset_bytes + length_bytes);
@@ -345,6 +352,10 @@ impl ObjectStore for S3Store {
             outcomes.extend(at_once.unwrap_or_else(|| page.iter().map(|name| self.delete(name)).collect()));
         }
         outcomes
+    }
+
+    fn piece_bytes(&self) -> u32 {
+        PIECE_READ_BYTES
     }
 
     fn url(&self) -> String {

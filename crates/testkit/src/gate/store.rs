@@ -64,6 +64,10 @@ impl ObjectStore for GatedStore {
         self.inner.delete(name)
     }
 
+    fn piece_bytes(&self) -> u32 {
+        self.inner.piece_bytes()
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }

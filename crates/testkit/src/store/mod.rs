@@ -218,6 +218,10 @@ impl ObjectStore for FaultyStore {
         self.call(Operation::Delete, name.as_str(), 0, |_| Ok((self.inner.delete(name)?, 0)))
     }
 
+    fn piece_bytes(&self) -> u32 {
+        self.inner.piece_bytes()
+    }
+
     fn url(&self) -> String {
         self.inner.url()
     }
