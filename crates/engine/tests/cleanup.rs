@@ -11,10 +11,12 @@ use backy_core::cancel::Cancel;
 use backy_core::map::visit_map_slots;
 use backy_core::names;
 use backy_core::pack::SlotKind;
+use backy_core::records::label::LabelChange;
 use backy_core::records::lease::JobKind;
 use backy_core::records::manifest::Manifest;
 use backy_device::Target;
 use backy_engine::cleanup::{self, CleanupReport, CleanupRequest};
+use backy_engine::label;
 use backy_engine::progress::Progress;
 use backy_engine::remove::{self, RemoveRequest};
 use backy_engine::repository::leases;
@@ -24,7 +26,7 @@ use backy_store::object_store::list_all;
 use backy_testkit::clock::SimulatedClock;
 use backy_testkit::device::MemoryDevice;
 use backy_testkit::random::environment_with_clock;
-use backy_testkit::store::{CrashMoment, FaultyStore, is_crash};
+use backy_testkit::store::{CrashMoment, Fault, FaultyStore, Operation, Rule, is_crash};
 use std::time::Duration;
 use support::{Host, all_bytes, new_store, noise, objects, seeded, spec};
 
@@ -221,6 +223,40 @@ fn a_cleanup_may_crash_before_and_after_any_call_of_the_store() {
                 Ok(_) => {}
                 Err(error) => assert!(is_crash(&error), "{error:?}"),
             }
+        }
+    }
+}
+
+/// Some objects cannot be deleted: they are locked, or the disk has an error there. All else goes, the job ends well, what was
+/// not deleted stays hidden, and goes as soon as the store lets it.
+#[test]
+fn what_cannot_be_deleted_keeps_nothing_else_from_it_and_goes_later() {
+    for kind in [ErrorKind::Refused, ErrorKind::PermissionDenied, ErrorKind::Io] {
+        for prefix in [names::PACKS, names::VERSIONS, names::LABELS, names::INDEX] {
+            let environment = seeded(11);
+            let inner: Arc<dyn ObjectStore> = Arc::new(new_store(&environment));
+            let store = FaultyStore::new(inner.clone());
+            let host = Host::new(Arc::new(store.clone()), environment);
+            let kept = MemoryDevice::with_bytes(&noise(1, 100 * BLOCK));
+            let version = host.backup(&kept, "kept").manifest;
+            let before = pack_bytes(&inner);
+            for seed in 2..6 {
+                let gone = host.backup(&MemoryDevice::with_bytes(&noise(seed, 50 * BLOCK)), "gone").manifest;
+                let change = LabelChange { note: Some("a label".to_owned()), ..LabelChange::default() };
+                label::run(&host.repository, &spec(&gone), &change).unwrap();
+                remove(&host, &gone);
+            }
+            store.add_rule(Rule { skip: 1, ..Rule::once(Operation::Delete, prefix, Fault::Before(kind)) });
+            let report = clean(&host);
+            assert_eq!(report.undeletable, 1, "{prefix} {kind:?}");
+            // At most the one that was kept, and what it needs.
+            assert!(pack_bytes(&inner) < before + 60 * BLOCK as u64, "{prefix} {kind:?}");
+            let listed = host.repository.versions().unwrap().versions;
+            assert_eq!(listed.iter().map(|entry| entry.manifest.uid).collect::<Vec<_>>(), [version.uid]);
+            clean(&host);
+            assert_eq!(pack_bytes(&inner), before, "{prefix} {kind:?}");
+            assert_eq!(objects(&inner, names::LABELS).len(), 0, "{prefix} {kind:?}");
+            assert_eq!(host.restore(&version).0, all_bytes(&kept));
         }
     }
 }

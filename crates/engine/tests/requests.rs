@@ -4,16 +4,21 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use backy_core::Result;
+use backy_core::cancel::Cancel;
 use backy_core::environment::Environment;
 use backy_core::names::{self, ObjectName};
 use backy_core::records::label::LabelChange;
 use backy_core::records::manifest::Manifest;
 use backy_device::Target;
 use backy_engine::backup::BackupRequest;
+use backy_engine::cleanup::{self, CleanupRequest};
+use backy_engine::progress::Progress;
+use backy_engine::remove::{self, RemoveRequest};
 use backy_engine::repository::versions::VersionSpec;
 use backy_engine::restore::RestoreRequest;
 use backy_store::memory::MemoryStore;
@@ -80,11 +85,19 @@ struct Far {
     /// How many are read now, and at most until now.
     reading: Mutex<(usize, usize)>,
     changed: Condvar,
+    /// How many requests have deleted something.
+    deletions: AtomicUsize,
 }
 
 impl Far {
     fn new(inner: &MemoryStore, together: usize) -> Far {
-        Far { inner: inner.clone(), together, reading: Mutex::default(), changed: Condvar::new() }
+        Far {
+            inner: inner.clone(),
+            together,
+            reading: Mutex::default(),
+            changed: Condvar::new(),
+            deletions: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -111,7 +124,12 @@ impl ObjectStore for Far {
         self.inner.list(prefix, visit)
     }
     fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.deletions.fetch_add(1, Ordering::SeqCst);
         self.inner.delete(name)
+    }
+    fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+        self.deletions.fetch_add(1, Ordering::SeqCst);
+        self.inner.delete_many(names)
     }
     fn piece_bytes(&self) -> u32 {
         16 << 20
@@ -183,4 +201,30 @@ fn a_restore_of_what_differs_reads_no_more_than_that() {
     let reads: Vec<Call> = log.log().into_iter().filter(|call| call.operation == Operation::GetRange).collect();
     let read_bytes: u64 = reads.iter().map(|call| call.bytes).sum();
     assert!(read_bytes < 1 << 20, "{reads:#?}");
+}
+
+#[test]
+fn a_cleanup_deletes_many_objects_with_each_request() {
+    let environment = seeded(5);
+    let store = new_store(&environment);
+    let host = Host::new(Arc::new(store.clone()), environment.clone());
+    for number in 0..12 {
+        let source = MemoryDevice::with_bytes(&noise(10 + number, 1 << 20));
+        let version = host.backup(&source, &format!("vm{number}")).manifest;
+        let change = LabelChange { note: Some("gone soon".to_owned()), ..LabelChange::default() };
+        backy_engine::label::run(&host.repository, &spec(&version), &change).unwrap();
+        let removal = RemoveRequest { version: spec(&version), young: Duration::ZERO, is_forced: true };
+        remove::run(&host.repository, &removal).unwrap();
+    }
+    let far = Arc::new(Far::new(&store, 1));
+    let host = Host::new(far.clone(), environment);
+    let everything = CleanupRequest { is_dry_run: false, compact_below_percent: 100.0, time_max: None };
+    let report = cleanup::run(&host.repository, &everything, &Progress::default(), &Cancel::default()).unwrap();
+    assert_eq!((report.deleted_versions.len(), report.deleted_packs.len()), (12, 12));
+    for prefix in [names::PACKS, names::VERSIONS, names::LABELS, names::INDEX] {
+        assert!(objects(&store, prefix).is_empty(), "{prefix}: {:?}", objects(&store, prefix));
+    }
+    // Manifests, labels, tombstones, packs, index records, the own lease.
+    let requests = far.deletions.load(Ordering::SeqCst);
+    assert!(requests <= 8, "{requests} requests to delete what 12 versions have left");
 }

@@ -10,12 +10,14 @@
 //!            7 delete packs, or write their next generation                      sweep
 //!  again     while nobody is at work and there is something new to sweep
 //!  tidy      index records, damage records, the log itself                       tidy
+//!  many objects with one request, and what the store keeps for now               deletion
 //! ```
 //!
 //! Nothing is resumed from a record: a cleanup that was killed left facts that stay true, and the next one begins at 1. Why
 //! each step stands where it does: `docs/protocol.md`. The decisions are in `backy_core::policy::gc`.
 
 mod alone;
+mod deletion;
 mod doomed;
 mod mark;
 mod pass;
@@ -120,7 +122,7 @@ pub fn run(
         }
     }
     if !request.is_dry_run {
-        tidy::run(repository, &lease, &report, cancel)?;
+        tidy::run(repository, &lease, &mut report, cancel)?;
     }
     Ok(report)
 }

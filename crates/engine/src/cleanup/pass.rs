@@ -87,7 +87,7 @@ impl Pass<'_> {
         }
         let has_news = self.put_record(&facts, &condemned, &marked, &found)?;
 
-        let refused = doomed::delete(self.repository, &doomed, &marked, report)?;
+        let refused = doomed::delete(self.repository, &doomed, &marked, report, self.cancel)?;
         if !refused.is_empty() {
             // What the store does not delete can still be read, so what it needs must stay: mark again with it.
             undeletable.extend(refused);

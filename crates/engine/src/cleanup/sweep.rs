@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backy_core::ids::SlotNumber;
+use backy_core::names::{ObjectName, PackName};
 use backy_core::slots::SlotSet;
-use backy_core::{ErrorKind, Result, ResultExt};
+use backy_core::{ErrorKind, Result};
 use tracing::warn;
 
 use super::CleanupReport;
-use super::doomed::is_refused_for_now;
+use super::deletion::{AT_ONCE, delete_all};
 use super::mark::Marked;
 use super::pass::Pass;
 use super::survey::Work;
@@ -19,29 +20,36 @@ use crate::repository::rewrite::RewriteOutcome;
 pub(super) fn run(pass: &Pass<'_>, work: Vec<Work>, marked: &Marked, report: &mut CleanupReport) -> Result<bool> {
     pass.progress.total_bytes.set(work.iter().map(Work::bytes).sum());
     pass.progress.done_bytes.set(0);
+    let mut dead: Vec<Work> = Vec::new();
     for pack in work {
         pass.cancel.check()?;
         if (pass.is_over)() {
             report.is_unfinished = true;
-            return Ok(false);
+            break;
         }
-        let bytes = pack.bytes();
-        sweep_pack(pass, pack, marked, report)?;
-        pass.progress.done_bytes.add(bytes);
+        if is_dead(&pack, marked) {
+            dead.push(pack);
+            if dead.len() >= AT_ONCE {
+                delete_packs(pass, &std::mem::take(&mut dead), report)?;
+            }
+        } else {
+            let bytes = pack.bytes();
+            rewrite_pack(pass, pack, report)?;
+            pass.progress.done_bytes.add(bytes);
+        }
     }
-    Ok(true)
+    delete_packs(pass, &dead, report)?;
+    Ok(!report.is_unfinished)
 }
 
-fn sweep_pack(pass: &Pass<'_>, work: Work, marked: &Marked, report: &mut CleanupReport) -> Result<()> {
+/// Says whether nobody needs anything of a pack, and all that it ever had may go.
+fn is_dead(work: &Work, marked: &Marked) -> bool {
+    let all = work.slot_count.and_then(SlotSet::below).unwrap_or(SlotSet::whole());
+    marked.needed(work.pack).is_none() && work.sweep.as_ref().is_some_and(|sweep| sweep.covers(&all))
+}
+
+fn rewrite_pack(pass: &Pass<'_>, work: Work, report: &mut CleanupReport) -> Result<()> {
     let pack = work.pack;
-    let is_needed = marked.needed(pack).is_some();
-    let is_all = |sweep: &SlotSet| {
-        let all = work.slot_count.and_then(SlotSet::below).unwrap_or(SlotSet::whole());
-        !is_needed && sweep.covers(&all)
-    };
-    if work.sweep.as_ref().is_some_and(is_all) {
-        return delete_pack(pass, &work, report);
-    }
     let outcome = if is_worth_it(pass, &work)? { rewrite(pass, &work) } else { return Ok(()) };
     match outcome {
         Ok(RewriteOutcome::Rewritten(done)) => {
@@ -57,7 +65,7 @@ fn sweep_pack(pass: &Pass<'_>, work: Work, marked: &Marked, report: &mut Cleanup
             report.skipped_packs.push((pack, problem));
         }
         Ok(RewriteOutcome::Absent | RewriteOutcome::Unchanged) => {}
-        Err(error) if is_refused_for_now(error.kind()) => {
+        Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::PermissionDenied) => {
             warn!("pack {pack} stays for now: {error}");
             report.undeletable += 1;
         }
@@ -105,23 +113,23 @@ fn is_worth_it(pass: &Pass<'_>, work: &Work) -> Result<bool> {
     Ok(is_below(kept, there))
 }
 
-fn delete_pack(pass: &Pass<'_>, work: &Work, report: &mut CleanupReport) -> Result<()> {
-    for (name, bytes) in &work.generations {
-        let object = name.object_name();
-        match pass.repository.store().delete(&object).context(|| format!("delete {object}")) {
-            Ok(()) => report.freed_bytes += bytes,
-            Err(error) if is_refused_for_now(error.kind()) => {
-                warn!("pack {name} stays for now: {error}");
-                report.undeletable += 1;
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+fn delete_packs(pass: &Pass<'_>, dead: &[Work], report: &mut CleanupReport) -> Result<()> {
+    let names: Vec<ObjectName> =
+        dead.iter().flat_map(|work| &work.generations).map(|(name, _)| name.object_name()).collect();
+    let kept = delete_all(pass.repository, &names, report, pass.cancel)?;
+    for work in dead {
+        let is_kept = |(name, _): &&(PackName, u64)| kept.contains(&name.object_name());
+        let kept_bytes: u64 = work.generations.iter().filter(is_kept).map(|(_, bytes)| bytes).sum();
+        report.freed_bytes += work.bytes() - kept_bytes;
+        pass.progress.done_bytes.add(work.bytes());
+        if work.generations.iter().any(|generation| is_kept(&generation)) {
+            continue;
         }
-    }
-    report.deleted_packs.insert(work.pack);
-    pass.repository.forget_directory(work.pack);
-    if let Err(error) = pass.repository.catalog().forget_pack(work.pack) {
-        warn!("the catalog did not forget pack {}: {error}", work.pack);
+        report.deleted_packs.insert(work.pack);
+        pass.repository.forget_directory(work.pack);
+        if let Err(error) = pass.repository.catalog().forget_pack(work.pack) {
+            warn!("the catalog did not forget pack {}: {error}", work.pack);
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use backy_core::cancel::Cancel;
 use backy_core::environment::Timestamp;
 use backy_core::ids::{LeaseId, PackId};
 use backy_core::keys::RecordKind;
-use backy_core::names::{self, GcName, PackName};
+use backy_core::names::{self, GcName, ObjectName, PackName};
 use backy_core::policy::gc::ripe;
 use backy_core::records::damage::DamageRecord;
 use backy_core::records::gc::{GcHead, GcRecord};
@@ -18,7 +18,7 @@ use backy_store::object_store::list_all;
 use tracing::warn;
 
 use super::CleanupReport;
-use super::doomed::is_refused_for_now;
+use super::deletion::delete_all;
 use crate::repository::Repository;
 use crate::repository::leases::{Lease, LeaseEntry};
 use crate::repository::packs::is_about_content;
@@ -29,17 +29,19 @@ const GC_RECORDS_MAX: usize = 32;
 const LEFTOVER_MILLISECONDS: u64 = 86_400_000;
 
 /// Tidies up.
-pub(super) fn run(repository: &Repository, lease: &Lease, report: &CleanupReport, cancel: &Cancel) -> Result<()> {
+pub(super) fn run(repository: &Repository, lease: &Lease, report: &mut CleanupReport, cancel: &Cancel) -> Result<()> {
+    let mut superfluous = Vec::new();
     if !report.deleted_packs.is_empty() {
         let packs = packs_that_are_left(repository)?;
-        drop_index_records(repository, &packs, cancel)?;
-        drop_damage_records(repository, &report.deleted_packs)?;
+        superfluous.extend(index_records(repository, &packs, cancel)?);
+        superfluous.extend(damage_records(repository, &report.deleted_packs)?);
     }
     drop_leftovers(repository);
-    repository.drop_revoked_leases()?;
+    superfluous.extend(repository.revoked_leases_left()?);
     if !report.is_unfinished {
-        shorten_log(repository, lease)?;
+        superfluous.extend(shorten_log(repository, lease)?);
     }
+    delete_all(repository, &superfluous, report, cancel)?;
     Ok(())
 }
 
@@ -56,9 +58,10 @@ fn packs_that_are_left(repository: &Repository) -> Result<BTreeSet<PackId>> {
     Ok(packs)
 }
 
-/// Drops index records of which no pack is left. One too many costs deduplication, so records that are newer than the list
-/// of packs may be among them.
-fn drop_index_records(repository: &Repository, packs: &BTreeSet<PackId>, cancel: &Cancel) -> Result<()> {
+/// Returns the index records of which no pack is left. One too many costs deduplication, so records that are newer than the
+/// list of packs may be among them.
+fn index_records(repository: &Repository, packs: &BTreeSet<PackId>, cancel: &Cancel) -> Result<Vec<ObjectName>> {
+    let mut records = Vec::new();
     for object in list_all(repository.store(), names::INDEX).context(|| "list the index records")? {
         cancel.check()?;
         let body = match repository.read_record_body(RecordKind::Index, &object.name) {
@@ -67,25 +70,26 @@ fn drop_index_records(repository: &Repository, packs: &BTreeSet<PackId>, cancel:
         };
         let Ok(indexed) = index::decode(&body) else { continue };
         if !indexed.iter().any(|pack| packs.contains(&pack.name.id)) {
-            delete(repository, &object.name)?;
+            records.push(object.name);
         }
     }
-    Ok(())
+    Ok(records)
 }
 
-/// Drops what is known of packs that this cleanup has deleted. That a pack is not there is no reason: it may be lost, and
+/// Returns what is known of packs that this cleanup has deleted. That a pack is not there is no reason: it may be lost, and
 /// then the versions that need it must stay invalid.
-fn drop_damage_records(repository: &Repository, deleted: &BTreeSet<PackId>) -> Result<()> {
+fn damage_records(repository: &Repository, deleted: &BTreeSet<PackId>) -> Result<Vec<ObjectName>> {
+    let mut records = Vec::new();
     for object in list_all(repository.store(), names::DAMAGE).context(|| "list the damage records")? {
         match repository.read_record::<DamageRecord>(RecordKind::Damage, &object.name) {
             Ok(record) if deleted.contains(&record.pack) && repository.generations(record.pack)?.is_empty() => {
-                delete(repository, &object.name)?;
+                records.push(object.name);
             }
             Err(error) if !is_about_content(&error) => return Err(error),
             _ => {}
         }
     }
-    Ok(())
+    Ok(records)
 }
 
 fn drop_leftovers(repository: &Repository) {
@@ -98,8 +102,8 @@ fn drop_leftovers(repository: &Repository) {
 
 /// Keeps the log short, in two steps: one cleanup puts records that are ripe together into a new one, a later one deletes
 /// them when the new one is ripe too. So whoever lists the log meanwhile finds one or the other, though a listing is not
-/// one moment. Nothing that was condemned is ever forgotten.
-fn shorten_log(repository: &Repository, lease: &Lease) -> Result<()> {
+/// one moment. Nothing that was condemned is ever forgotten. Returns the records that may go.
+fn shorten_log(repository: &Repository, lease: &Lease) -> Result<Vec<ObjectName>> {
     let records = repository.read_gc_log()?;
     let held: BTreeSet<LeaseId> =
         repository.held_leases()?.into_iter().filter(LeaseEntry::counts).map(|entry| entry.id).collect();
@@ -113,15 +117,16 @@ fn shorten_log(repository: &Repository, lease: &Lease) -> Result<()> {
     }
     // What is not covered, because a cleanup ended between two parts of a record, is put together again.
     let mut merged = ripe.clone();
+    let mut superfluous = Vec::new();
     for (name, old) in records.iter().filter(|(name, _)| replaced.contains(name)) {
         let is_kept = |(pack, slots)| kept.condemned.get(pack).is_some_and(|kept: &SlotSet| kept.covers(slots));
         if old.condemned.iter().all(is_kept) && old.head.versions.is_subset(&kept.head.versions) {
-            delete(repository, &name.object_name())?;
+            superfluous.push(name.object_name());
             merged.remove(name);
         }
     }
     if merged.len() <= GC_RECORDS_MAX {
-        return Ok(());
+        return Ok(superfluous);
     }
     let mut head = GcHead { read: records.keys().copied().collect(), held, ..GcHead::default() };
     let mut condemned = SlotSets::default();
@@ -137,16 +142,5 @@ fn shorten_log(repository: &Repository, lease: &Lease) -> Result<()> {
         let number = highest.checked_add(number).ok_or_else(full)?;
         repository.put_gc_record(GcName { number, author: lease.id() }, &record)?;
     }
-    Ok(())
-}
-
-/// Deletes an object; one that the store refuses to delete is tried again by the next cleanup.
-fn delete(repository: &Repository, name: &names::ObjectName) -> Result<()> {
-    match repository.store().delete(name) {
-        Err(error) if is_refused_for_now(error.kind()) => {
-            warn!("{name} stays for now: {error}");
-            Ok(())
-        }
-        deleted => deleted.context(|| format!("delete {name}")),
-    }
+    Ok(superfluous)
 }

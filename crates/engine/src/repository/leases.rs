@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use backy_core::environment::{Environment, Timestamp};
 use backy_core::ids::{LeaseId, VersionUid};
-use backy_core::names;
+use backy_core::names::{self, ObjectName};
 use backy_core::records::RECORD_BYTES_MAX;
 use backy_core::records::lease::{Holder, JobKind, LeaseRecord, Revocation};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
@@ -221,14 +221,11 @@ impl Repository {
         Ok(objects.into_iter().filter(|(_, presence)| presence.is_revoked).map(|(id, _)| id).collect())
     }
 
-    /// Removes what is left of leases that are revoked: their jobs have renewed them once more, and died. The revocations stay.
-    pub(crate) fn drop_revoked_leases(&self) -> Result<()> {
-        for (id, presence) in self.lease_objects()? {
-            if presence.is_there && presence.is_revoked {
-                self.store.delete(&names::lease(id)).context(|| format!("remove revoked lease {id}"))?;
-            }
-        }
-        Ok(())
+    /// Returns what is left of leases that are revoked: their jobs have renewed them once more, and died. The revocations stay.
+    pub(crate) fn revoked_leases_left(&self) -> Result<Vec<ObjectName>> {
+        let is_left = |presence: &Presence| presence.is_there && presence.is_revoked;
+        let leases = self.lease_objects()?.into_iter();
+        Ok(leases.filter(|(_, presence)| is_left(presence)).map(|(id, _)| names::lease(id)).collect())
     }
 
     fn overdue(&self, entry: &LeaseEntry, now: Timestamp) -> Option<String> {

@@ -11,6 +11,7 @@ use backy_core::pack::{Directory, SlotKind, SlotOpener};
 use backy_core::units::ByteRange;
 
 use super::Repository;
+use super::packs::is_about_content;
 
 /// How much is read at one time, in bytes.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -89,6 +90,7 @@ impl MapReader for ReadAhead<'_> {
     fn read_map_slot(&self, address: SlotAddress, kind: SlotKind) -> Result<Vec<u8>> {
         match self.read(address, kind) {
             Ok(Some(body)) => Ok(body),
+            Err(error) if !is_about_content(&error) => Err(error),
             // The slow way knows all generations, and says best what is wrong.
             _ => self.repository.read_map_slot(address, kind),
         }

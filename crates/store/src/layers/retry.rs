@@ -176,6 +176,10 @@ impl<S: ObjectStore> ObjectStore for Retry<S> {
         for (name, outcome) in names.iter().zip(&mut outcomes) {
             if outcome.as_ref().is_err_and(is_passing) {
                 *outcome = self.delete(name);
+                if outcome.as_ref().is_err_and(is_passing) {
+                    // The store is away for longer than we have patience: not once more for each of the others.
+                    break;
+                }
             }
         }
         outcomes

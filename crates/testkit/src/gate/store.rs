@@ -64,6 +64,13 @@ impl ObjectStore for GatedStore {
         self.inner.delete(name)
     }
 
+    fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+        // One call each, so that others come in between; no order is promised.
+        let mut outcomes: Vec<Result<()>> = names.iter().rev().map(|name| self.delete(name)).collect();
+        outcomes.reverse();
+        outcomes
+    }
+
     fn piece_bytes(&self) -> u32 {
         self.inner.piece_bytes()
     }

@@ -218,6 +218,13 @@ impl ObjectStore for FaultyStore {
         self.call(Operation::Delete, name.as_str(), 0, |_| Ok((self.inner.delete(name)?, 0)))
     }
 
+    fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
+        // No order is promised.
+        let mut outcomes: Vec<Result<()>> = names.iter().rev().map(|name| self.delete(name)).collect();
+        outcomes.reverse();
+        outcomes
+    }
+
     fn piece_bytes(&self) -> u32 {
         self.inner.piece_bytes()
     }
