@@ -20,7 +20,13 @@ for argument; do
   esac
 done
 what=(--workspace)
-[ "$s3" = no ] || what=(-p backy2-store -p backy2 --test s3 --test s3_network --test s3_real --test scenario)
+skip=()
+if [ "$s3" = yes ]; then
+  what=(-p backy2-store -p backy2-engine -p backy2)
+  for name in s3 s3_network s3_real scenario sim torture; do what+=(--test "$name"); done
+  # Of simulation and torture only what runs in a bucket.
+  skip=(--skip whatever_the_seed --skip one_seed_for_long --skip is_lost_whatever_runs)
+fi
 need_rust
 export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never
 [ "$long" = no ] || export BACKY2_TEST_LONG=1
@@ -68,6 +74,7 @@ if cargo nextest --version >/dev/null 2>&1; then
   [ "$long" = no ] || arguments+=(--run-ignored all --profile long)
   junit="target/nextest/$([ "$long" = yes ] && echo long || echo default)/junit.xml"
   rm -f "$junit"
+  [ "$s3" = no ] || arguments+=(-- "${skip[@]}")
   cargo nextest run "${arguments[@]}" </dev/null 2>&1 | tee "$results/log" || status=1
   if [ -s "$junit" ]; then count_junit "$junit"; else status=1; note "cargo-nextest left no report at $junit."; fi
   ignored=$(sed -n 's/^ *Summary .* \([0-9][0-9]*\) skipped.*/\1/p' "$results/log" | tail -1)
@@ -75,7 +82,7 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
   arguments=(--locked "${what[@]}" --no-fail-fast)
   [ "$s3" = yes ] || arguments+=(--lib --bins --tests)
-  harness=(--show-output)
+  harness=(--show-output "${skip[@]}")
   [ "$long" = no ] || harness+=(--include-ignored)
   cargo test "${arguments[@]}" -- "${harness[@]}" </dev/null 2>&1 | tee "$results/log" || status=1
   count_libtest "$results/log"

@@ -6,7 +6,9 @@ mod buckets;
 mod disks;
 mod support;
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use backy_device::null::Pattern;
 use backy_testkit::proxy::{Proxy, Trouble};
@@ -66,6 +68,72 @@ fn hosts_at_work_at_once_in_one_bucket_find_what_the_others_have_stored() {
     let new: Vec<usize> = new.lines().map(|line| line.parse().unwrap()).collect();
     let had_to_store_all = new.iter().filter(|bytes| **bytes > IMAGE_BYTES / 2 + (1 << 20)).count();
     assert!(had_to_store_all <= 2, "{new:?}");
+}
+
+/// What each of several hosts does in turn, at the same time as the others.
+fn work(host: &Place, number: usize, rounds: u64, all: &Mutex<BTreeMap<String, Vec<u8>>>) {
+    let run = |arguments: &[&str], allowed: &[i32]| {
+        let run = host.run(arguments);
+        assert!(allowed.contains(&run.code), "host {number}: {arguments:?}: {run:#?}");
+        run
+    };
+    let name = format!("vm{number}");
+    let mut own: Vec<String> = Vec::new();
+    for round in 0..rounds {
+        let disk = image(100 * number as u64 + round);
+        host.write("disk", &disk);
+        let uid = host.backup(&["disk", &name]);
+        all.lock().unwrap().insert(uid.clone(), disk);
+        own.push(uid);
+        let others = || all.lock().unwrap().iter().next().map(|(uid, disk)| (uid.clone(), disk.clone()));
+        if let Some((uid, disk)) = others() {
+            let _ = std::fs::remove_file(host.path("out"));
+            // The one that made it may have removed it by now.
+            if run(&["restore", &uid, "out"], &[0, 4]).code == 0 {
+                assert!(host.read("out") == disk, "host {number}: {uid} differs");
+            }
+        }
+        if own.len() > 1 {
+            let oldest = own.remove(0);
+            // From here on nobody may rely on it; somebody may be at it, and then it stays.
+            let kept = all.lock().unwrap().remove(&oldest);
+            if run(&["rm", "-f", &oldest], &[0, 3]).code == 3 {
+                all.lock().unwrap().extend(kept.map(|disk| (oldest, disk)));
+            }
+        }
+        // Another one may be at it.
+        run(&["cleanup", "--compact-below", "100"], &[0, 7]);
+        // A version may go while it is read.
+        run(&["scrub", "--all"], &[0, 4]);
+        run(&["check"], &[0]);
+    }
+}
+
+#[test]
+fn hosts_do_all_that_there_is_in_one_bucket_at_once_and_nothing_is_lost() {
+    let bucket = Bucket::new();
+    let hosts: Vec<Place> = (0..3).map(|_| host(&bucket)).collect();
+    hosts[0].ok(&["init"]);
+    let all = Mutex::default();
+    std::thread::scope(|scope| {
+        for (number, host) in hosts.iter().enumerate() {
+            let all = &all;
+            scope.spawn(move || work(host, number, if is_long() { 20 } else { 3 }, all));
+        }
+    });
+    let all = all.into_inner().unwrap();
+    let fresh = host(&bucket);
+    let listed: BTreeMap<String, String> = listed(&fresh).into_iter().collect();
+    assert!(all.len() >= hosts.len());
+    assert_eq!(listed.keys().collect::<Vec<_>>(), all.keys().collect::<Vec<_>>());
+    assert!(listed.values().all(|state| state == "valid"), "{listed:?}");
+    for (uid, disk) in &all {
+        restores(&fresh, uid, disk);
+        hosts[0].ok(&["rm", "-f", uid]);
+    }
+    hosts[1].ok(&["cleanup"]);
+    fresh.ok(&["check"]);
+    assert_eq!(bucket.objects("packs/"), Vec::<String>::new());
 }
 
 #[test]

@@ -7,6 +7,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backy_s3_testserver::{ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, ServerOptions, TestServer};
+use backy_store::S3Store;
+use backy_store::object_store::list_all;
+use backy_store::s3::{Credentials, S3Options, Secret};
+use backy_testkit::environment;
 
 use crate::support::Place;
 
@@ -64,14 +68,33 @@ impl Bucket {
         let place = Place { folder: tempfile::tempdir_in(folder).unwrap() };
         let passphrase = place.write("passphrase", b"open sesame\n");
         std::fs::set_permissions(passphrase, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        place.configure(&format!(
-            "s3_endpoint = {endpoint:?}\ns3_access_key_id = {:?}\ns3_secret_access_key = {:?}\n{more}",
-            self.access_key_id, self.secret_access_key
-        ));
+        place.configure(more);
         let text = String::from_utf8(place.read("backy2.toml")).unwrap();
         let directory = format!("repository = {:?}\n", place.path("repository").display().to_string());
         assert!(text.contains(&directory), "{text}");
-        place.write("backy2.toml", text.replace(&directory, &format!("repository = {:?}\n", self.url())).as_bytes());
+        place.write("backy2.toml", text.replace(&directory, &self.lines(endpoint)).as_bytes());
         place
+    }
+
+    /// Returns the lines of a configuration that say where the repository is, and how it is reached.
+    pub fn lines(&self, endpoint: &str) -> String {
+        format!(
+            "repository = {:?}\ns3_endpoint = {endpoint:?}\ns3_access_key_id = {:?}\ns3_secret_access_key = {:?}\n",
+            self.url(),
+            self.access_key_id,
+            self.secret_access_key
+        )
+    }
+
+    /// Returns the names of all objects of the repository below a prefix.
+    pub fn objects(&self, prefix: &str) -> Vec<String> {
+        let credentials = Credentials::Keys {
+            access_key_id: self.access_key_id.clone(),
+            secret_access_key: Secret::new(&self.secret_access_key),
+            session_token: None,
+        };
+        let options = S3Options { endpoint: Some(self.endpoint.clone()), credentials, ..S3Options::default() };
+        let store = S3Store::open(&self.name, &self.prefix, &options, environment(1)).unwrap();
+        list_all(&store, prefix).unwrap().into_iter().map(|object| object.name.to_string()).collect()
     }
 }

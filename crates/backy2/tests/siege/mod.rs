@@ -8,16 +8,18 @@
 mod actions;
 mod ledger;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use backy_testkit::proxy::{Proxy, Trouble};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use self::actions::Worker;
 use self::ledger::Ledger;
+use crate::buckets::Bucket;
 use crate::disks::fast_folder;
 use crate::support::{Place, Run, bare, finish};
 
@@ -25,10 +27,49 @@ use crate::support::{Place, Run, bare, finish};
 pub const HOSTS: usize = 3;
 /// How many processes run at once.
 const WORKERS: usize = 4;
+/// How many of a thousand connections to a bucket have trouble.
+const TROUBLE_PERMILLE: u32 = 30;
+
+/// Where the repository of a siege is.
+pub enum Ground {
+    /// In a folder of this machine.
+    Folder,
+    /// In a bucket, behind a network that fails now and then.
+    Bucket(Box<Bucket>, Proxy),
+}
+
+impl Ground {
+    /// Returns a bucket behind a bad network.
+    pub fn bucket(seed: u64) -> Ground {
+        let bucket = Bucket::new();
+        let proxy = Proxy::start(bucket.address(), seed).unwrap();
+        Ground::Bucket(Box::new(bucket), proxy)
+    }
+
+    /// Returns the lines of a configuration that say where the repository is.
+    fn lines(&self, folder: &Path) -> String {
+        match self {
+            Ground::Folder => format!("repository = {:?}\n", folder.join("repository").display().to_string()),
+            Ground::Bucket(bucket, proxy) => bucket.lines(&format!("http://{}", proxy.address())),
+        }
+    }
+
+    /// Returns the names of all objects below a prefix.
+    fn objects(&self, place: &Place, prefix: &str) -> Vec<String> {
+        match self {
+            Ground::Folder => {
+                let files = place.files(&format!("repository/{prefix}"));
+                files.iter().map(|path| path.display().to_string()).collect()
+            }
+            Ground::Bucket(bucket, _) => bucket.objects(prefix),
+        }
+    }
+}
 
 /// The repository, and all that is known of it.
 pub struct Siege {
     pub place: Place,
+    ground: Ground,
     pub ledger: Mutex<Ledger>,
     /// Ends all workers when one of them has failed.
     is_over: AtomicBool,
@@ -39,7 +80,7 @@ pub struct Siege {
 
 impl Siege {
     /// Makes the repository.
-    pub fn new(seed: u64) -> Siege {
+    pub fn new(seed: u64, ground: Ground) -> Siege {
         let folder = tempfile::tempdir_in(fast_folder(3 << 30)).unwrap();
         let place = Place { folder };
         let path = |name: &str| place.path(name).display().to_string();
@@ -47,8 +88,8 @@ impl Siege {
         std::fs::set_permissions(place.path("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         for host in 0..HOSTS {
             let text = format!(
-                "repository = {:?}\nstate_dir = {:?}\nkey_file = {:?}\ncheckpoint_interval = 1\nworkers = 1\n",
-                path("repository"),
+                "{}state_dir = {:?}\nkey_file = {:?}\ncheckpoint_interval = 1\nworkers = 1\n",
+                ground.lines(place.folder.path()),
                 path(&format!("state-{host}")),
                 path("key"),
             );
@@ -56,6 +97,7 @@ impl Siege {
         }
         let siege = Siege {
             place,
+            ground,
             ledger: Mutex::default(),
             is_over: AtomicBool::new(false),
             numbers: AtomicU64::new(0),
@@ -69,11 +111,22 @@ impl Siege {
                 == 0,
         };
         siege.ok(0, &["init"]);
+        if let Ground::Bucket(_, proxy) = &siege.ground {
+            proxy.trouble(TROUBLE_PERMILLE, &[Trouble::Cut, Trouble::Reset, Trouble::Truncate, Trouble::Delay]);
+        }
         siege
     }
 
+    /// Lets the workers work for so long; then all that was promised must be there, and nothing else.
+    pub fn withstand(&self, time: Duration) {
+        self.run(time);
+        self.tidy_up();
+        self.compare_all();
+        self.leave_nothing();
+    }
+
     /// Lets the workers work for so long.
-    pub fn run(&self, time: Duration) {
+    fn run(&self, time: Duration) {
         let end = Instant::now() + time;
         std::thread::scope(|scope| {
             for number in 0..WORKERS {
@@ -91,7 +144,7 @@ impl Siege {
     }
 
     /// Gives up the leases of the dead, removes what is half, and cleans up.
-    pub fn tidy_up(&self) {
+    fn tidy_up(&self) {
         for lease in self.ok(0, &["-ms", "leases", "-f", "lease"]).lines() {
             self.ok(0, &["leases", "--give-up", lease]);
         }
@@ -116,7 +169,7 @@ impl Siege {
     }
 
     /// Restores every version on some host and compares it with what its source was.
-    pub fn compare_all(&self) {
+    fn compare_all(&self) {
         let versions = self.versions();
         let ledger = self.ledger.lock().unwrap();
         for (index, version) in versions.iter().enumerate() {
@@ -130,13 +183,13 @@ impl Siege {
     }
 
     /// Removes all versions; then no pack is left.
-    pub fn leave_nothing(&self) {
+    fn leave_nothing(&self) {
         for version in self.versions() {
             self.ok(0, &["rm", "-f", &version.uid]);
         }
         self.clean();
-        assert_eq!(self.place.files("repository/packs"), Vec::<PathBuf>::new());
-        assert_eq!(self.place.files("repository/labels"), Vec::<PathBuf>::new());
+        assert_eq!(self.ground.objects(&self.place, "packs/"), Vec::<String>::new());
+        assert_eq!(self.ground.objects(&self.place, "labels/"), Vec::<String>::new());
         self.checked();
     }
 

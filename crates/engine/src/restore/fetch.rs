@@ -23,6 +23,10 @@ use crate::repository::Repository;
 use crate::repository::damage::LostMapPart;
 use crate::repository::runs::run_length;
 
+/// How much all fetchers together hold of packs, in bytes, unless they are very many.
+const RUNS_BYTES_MAX: usize = 128 << 20;
+/// The least that is worth reading at once, in bytes.
+const RUN_BYTES_MIN: usize = 4 << 20;
 /// The most that is written at once.
 const WRITE_BYTES_MAX: usize = 1 << 20;
 /// As many lost blocks are kept for the report, each with its reason.
@@ -144,8 +148,7 @@ impl<'a> Writing<'a> {
 
 /// Restores all blocks of `tasks`. One lost block does not stop it; a store or target that fails does.
 pub(super) fn fetch(writing: &Writing<'_>, tasks: Vec<Task>, cancel: &Cancel) -> Result<()> {
-    let settings = writing.repository.settings();
-    let threads = settings.simultaneous_reads.max(settings.workers).get();
+    let threads = threads(writing.repository);
     let tasks = tasks.into_iter().map(Step::Look).collect();
     work_off(
         threads,
@@ -157,6 +160,16 @@ pub(super) fn fetch(writing: &Writing<'_>, tasks: Vec<Task>, cancel: &Cancel) ->
             Step::Restore(run) => fetcher.restore(&run).map(|()| Vec::new()),
         },
     )
+}
+
+fn threads(repository: &Repository) -> usize {
+    repository.settings().simultaneous_reads.max(repository.settings().workers).get()
+}
+
+/// Returns how many bytes of a pack are read at once at most.
+fn run_bytes_max(repository: &Repository) -> u32 {
+    let share = (RUNS_BYTES_MAX / threads(repository)).max(RUN_BYTES_MIN);
+    repository.store().piece_bytes().min(u32::try_from(share).unwrap_or(u32::MAX))
 }
 
 /// What a fetcher does next: find out where the slots of a pack are, which makes runs of them; or restore a run.
@@ -224,7 +237,7 @@ impl<'a> Fetcher<'a> {
             }
             Err(error) => return Err(error),
         };
-        let bytes_max = self.writing.repository.store().piece_bytes();
+        let bytes_max = run_bytes_max(self.writing.repository);
         let mut steps = Vec::new();
         let mut rest = items.as_slice();
         while !rest.is_empty() {

@@ -11,6 +11,7 @@ use backy_core::environment::Clock;
 use backy_core::ids::VersionUid;
 use backy_engine::cleanup::CleanupRequest;
 use backy_store::ObjectStore;
+use backy_store::memory::MemoryStore;
 use backy_testkit::clock::{START, SimulatedClock};
 use backy_testkit::gate::{Actor, Gate, Waiting};
 use backy_testkit::random::environment_with_clock;
@@ -23,7 +24,7 @@ use crate::ending;
 use crate::jobs::{Job, Shared, run as run_job};
 use crate::model::Model;
 use crate::process::{Dead, Process};
-use crate::support::{Host, new_store};
+use crate::support::{Host, init_store};
 
 const HOSTS: usize = 3;
 const PROCESSES_PER_HOST: usize = 2;
@@ -79,9 +80,14 @@ struct Driver {
     is_traced: bool,
 }
 
-/// Runs a seed with so many jobs; panics if anything is wrong.
+/// Runs a seed with so many jobs on a repository in memory; panics if anything is wrong.
 pub fn run(seed: u64, jobs: u64) -> Counts {
-    let mut driver = Driver::new(seed);
+    run_in(seed, jobs, Arc::new(MemoryStore::new()))
+}
+
+/// Runs a seed with so many jobs on a new repository in `store`, which is empty.
+pub fn run_in(seed: u64, jobs: u64, store: Arc<dyn ObjectStore>) -> Counts {
+    let mut driver = Driver::new(seed, store);
     let mut started = 0;
     let mut last = None;
     loop {
@@ -114,7 +120,7 @@ pub fn run(seed: u64, jobs: u64) -> Counts {
 }
 
 impl Driver {
-    fn new(seed: u64) -> Driver {
+    fn new(seed: u64, store: Arc<dyn ObjectStore>) -> Driver {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let clocks: Vec<Arc<SimulatedClock>> = (0..HOSTS).map(|_| Arc::new(SimulatedClock::default())).collect();
         for clock in &clocks[1..] {
@@ -125,7 +131,7 @@ impl Driver {
             );
         }
         let environment = environment_with_clock(seed ^ 1, clocks[0].clone());
-        let store: Arc<dyn ObjectStore> = Arc::new(new_store(&environment));
+        init_store(&store, &environment);
         let observer = Host::new(store.clone(), environment.clone());
         let (gate, dead) = (Gate::default(), Dead::default());
         let states: Vec<TempDir> = (0..HOSTS).map(|_| new_folder()).collect();

@@ -7,6 +7,7 @@
 //!  process   a process of a simulated host: a store that fails, a clock that is wrong, a state folder
 //!  model     what every version must hold: plain bytes
 //!  ending    all leases given up, three lone cleanups: what must be there, and what must be gone
+//!  bucket    the same in a bucket, where each call is a request
 //! ```
 //!
 //! A seed decides the jobs, the faults, and the order of all calls between jobs (`backy_testkit::gate`). It does not decide
@@ -23,6 +24,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bucket;
 mod driver;
 mod ending;
 mod jobs;
@@ -50,6 +52,23 @@ fn nothing_is_lost_and_nothing_dead_stays_whatever_the_seed() {
     let first = fresh_seed();
     for seed in first..first + FRESH_SEEDS {
         run(seed, FRESH_JOBS);
+    }
+}
+
+/// In a bucket of the server that the environment names (`make test-s3`), or else of the small one.
+#[test]
+fn nothing_is_lost_and_nothing_dead_stays_in_a_bucket() {
+    let bucket = bucket::Bucket::new();
+    let is_long = std::env::var_os("BACKY2_TEST_LONG").is_some_and(|value| value == "1");
+    let (seeds, jobs) = match (bucket.is_real(), is_long) {
+        (true, true) => (10, 120),
+        (true, false) => (2, 60),
+        (false, _) => (2, 40),
+    };
+    let first = fresh_seed();
+    for seed in first..first + seeds {
+        println!("seed {seed}, {jobs} jobs, in {}", bucket.url());
+        println!("in a bucket, seed {seed}: {}", driver::run_in(seed, jobs, bucket.store()));
     }
 }
 
