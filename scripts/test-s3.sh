@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# test-s3.sh [--long]   runs the tests of s3:// against a real Ceph RGW, and ends like test.sh.
+# test-s3.sh [--long]   runs the tests of s3:// against a real Ceph RGW, and ends like test.sh. --long: tortures it for ten minutes
+# instead of one, and simulates more.
 #
 # It starts a cluster of one node below a folder for temporary files (scripts/testbed/ceph-up.sh; as root it installs
 # the Debian packages that it needs), makes a bucket, and takes all down again.

@@ -118,7 +118,7 @@ fn hosts_do_all_that_there_is_in_one_bucket_at_once_and_nothing_is_lost() {
     std::thread::scope(|scope| {
         for (number, host) in hosts.iter().enumerate() {
             let all = &all;
-            scope.spawn(move || work(host, number, if is_long() { 20 } else { 3 }, all));
+            scope.spawn(move || work(host, number, if is_long() { 20 } else { 2 }, all));
         }
     });
     let all = all.into_inner().unwrap();
