@@ -3,7 +3,7 @@
 # in one run, each down from an empty state; requests as the server's log counts them. Then 100 versions, of which 99 have
 # one change of 64 KiB, with hints: the time to list them, and to the first restored byte, without state.
 #
-# BACKY2: the program. OTHER: another build of it, measured beside. ROUNDS: 2. CEPH: a folder of ceph-up.sh --rgw that runs.
+# BACKY2: the program. OTHER: another build of it, measured beside. ROUNDS: 2, for the first part. CEPH: a folder of ceph-up.sh --rgw that runs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib.sh
@@ -47,8 +47,8 @@ remote=":s3,provider=Ceph,env_auth=true,endpoint='$S3_ENDPOINT':$bucket/rclone"
 say "load $(cut -d ' ' -f 1-3 /proc/loadavg)"
 say '| what | seconds | requests | MiB resident |'
 say '|---|--:|--:|--:|'
+programs=("$BACKY2"); [ -z "${OTHER:-}" ] || programs+=("$OTHER")
 for round in $(seq "$rounds"); do
-  programs=("$BACKY2"); [ -z "${OTHER:-}" ] || programs+=("$OTHER")
   for program in "${programs[@]}"; do
     which="r$round$(basename "$program")"; configure "$which"; fresh
     "$program" -c "$work/$which.toml" init >/dev/null 2>&1
@@ -65,16 +65,18 @@ for round in $(seq "$rounds"); do
   say "load $(cut -d ' ' -f 1-3 /proc/loadavg)"
 done
 
-which="r1$(basename "$BACKY2")"
+which=many; configure "$which"; rm -rf "$work/state"
+"$BACKY2" -c "$work/$which.toml" init >/dev/null 2>&1
 cp "$image" "$work/changing"
+"$BACKY2" -c "$work/$which.toml" -m backup "$work/changing" image >/dev/null
 for version in $(seq 99); do
   at=$((version * 7 * 1048576))
   dd if=/dev/urandom of="$work/changing" bs=64K count=1 seek="$at" oflag=seek_bytes conv=notrunc status=none
   printf '[{"offset":%s,"length":65536,"exists":true}]' "$at" \
-    | "$BACKY2" -c "$work/$which.toml" -m backup -r - "$work/changing" image >/dev/null
+    | "$BACKY2" -c "$work/$which.toml" -m backup --audit 0 -r - "$work/changing" image >/dev/null
 done
 uid=$("$BACKY2" -c "$work/$which.toml" -ms ls -f uid | tail -n 1)
-for round in $(seq "$rounds"); do
+for _ in 1 2 3; do
   for program in "${programs[@]}"; do
     fresh; measure "$(basename "$program") ls of 100, no state" "$program" -c "$work/$which.toml" ls
     for named in image@latest "$uid"; do

@@ -88,6 +88,8 @@ impl Neighbours {
         })?;
         let found = packs.get(&pack).copied();
         let mut listed = self.lock();
+        // Another thread may have listed them too.
+        listed.retain(|(other, _)| *other != prefix);
         if listed.len() >= NEIGHBOURHOODS_MAX {
             listed.pop_front();
         }

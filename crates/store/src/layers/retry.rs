@@ -330,6 +330,14 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_is_away_is_waited_for_once_and_not_for_each_of_many_deletions() {
+        let store = Retry::new(Failing::new(ErrorKind::Unavailable, u32::MAX), RetryPolicy::default(), environment());
+        let outcomes = store.delete_many(&["a", "b", "c"].map(name));
+        assert!(outcomes.iter().all(Result::is_err));
+        assert_eq!(store.inner.calls.load(Ordering::SeqCst), 3 + 8);
+    }
+
+    #[test]
     fn other_errors_are_not_tried_again() {
         for kind in [ErrorKind::NotFound, ErrorKind::Damaged, ErrorKind::NoSpace, ErrorKind::Io] {
             let store = Retry::new(Failing::new(kind, 1), RetryPolicy::default(), environment());
