@@ -195,6 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn after_a_failure_nobody_takes_what_is_left() {
+        let list = List {
+            state: Mutex::new(ListState { items: [1, 2, 3].into(), busy: 0, is_over: false }),
+            changed: Condvar::new(),
+        };
+        let (_, failed) = list.take().unwrap();
+        let (_, mut other) = list.take().unwrap();
+        drop(failed);
+        other.more = Some(vec![4]);
+        drop(other);
+        assert!(list.take().is_none());
+    }
+
+    #[test]
     fn what_is_made_of_items_is_in_their_order() {
         for threads in [1, 4] {
             let items: Vec<usize> = (0..50).collect();

@@ -112,7 +112,7 @@ impl ObjectStore for Far {
             reading.1 = reading.1.max(reading.0);
             self.changed.notify_all();
             let is_alone = |reading: &mut (usize, usize)| reading.1 < self.together;
-            drop(self.changed.wait_timeout_while(reading, Duration::from_secs(20), is_alone).unwrap());
+            drop(self.changed.wait_timeout_while(reading, Duration::from_secs(5), is_alone).unwrap());
             self.reading.lock().unwrap().0 -= 1;
         }
         self.inner.get(name, size_bytes_max)
