@@ -61,8 +61,8 @@ fn nothing_is_lost_and_nothing_dead_stays_in_a_bucket() {
     let bucket = bucket::Bucket::new();
     let is_long = std::env::var_os("BACKY2_TEST_LONG").is_some_and(|value| value == "1");
     let (seeds, jobs) = match (bucket.is_real(), is_long) {
-        (true, true) => (10, 120),
-        (true, false) => (2, 60),
+        (true, true) => (4, 120),
+        (true, false) => (1, 60),
         (false, _) => (2, 40),
     };
     let first = fresh_seed();
