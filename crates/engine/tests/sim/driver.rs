@@ -136,7 +136,12 @@ impl Driver {
         let (gate, dead) = (Gate::default(), Dead::default());
         let states: Vec<TempDir> = (0..HOSTS).map(|_| new_folder()).collect();
         let permille = if random.random_bool(0.5) { 0 } else { random.random_range(1..8) };
-        let rates = FaultRates { before_permille: permille, after_permille: permille, repeated_permille: 2 * permille };
+        let rates = FaultRates {
+            before_permille: permille,
+            after_permille: permille,
+            repeated_permille: 2 * permille,
+            ..FaultRates::default()
+        };
         let mut idle = Vec::new();
         for host in 0..HOSTS {
             for number in 0..PROCESSES_PER_HOST {

@@ -20,6 +20,10 @@ pub enum Fault {
     },
     /// A put or delete happens twice, as if the network had repeated it; it succeeds.
     Repeated,
+    /// A put fails with `Unavailable`, and is on its way: it happens when [`super::FaultyStore::land`] says so.
+    Late,
+    /// A put succeeds, and once more is on its way.
+    RepeatedLate,
 }
 
 /// Which calls fail, and how.
@@ -67,6 +71,10 @@ pub struct FaultRates {
     pub after_permille: u32,
     /// A put or delete happens twice.
     pub repeated_permille: u32,
+    /// A put fails with `Unavailable`, and happens later.
+    pub late_permille: u32,
+    /// A put happens, and once more later.
+    pub repeated_late_permille: u32,
 }
 
 /// Whether the call at which a host crashes still has its effect.
@@ -76,4 +84,6 @@ pub enum CrashMoment {
     Before,
     /// The call has its effect, but nobody learns of it.
     After,
+    /// A put is on its way; any other call has no effect.
+    Late,
 }

@@ -1,10 +1,11 @@
 //! A store that fails on demand: by rule, by seed, or for good at a chosen call.
 //!
 //! [`FaultyStore`] goes around any store, usually a [`MemoryStore`] that several of them share, one for each simulated
-//! host. Four kinds of trouble:
+//! host. Five kinds of trouble:
 //!
 //! - *rules* fail chosen calls in a chosen way, in the order in which they were added;
 //! - *rates* fail any call by chance, repeatably from a seed as long as one thread uses the store;
+//! - a *late* put has failed for its caller, or has happened once already, and happens when the test lets it land;
 //! - a *crash* ends everything: from then on each call fails with [`CRASH_MARKER`] and nothing changes any more;
 //! - *hostile* changes damage objects behind the back of who uses the store: [`FaultyStore::damage`] and its like.
 //!
@@ -115,6 +116,18 @@ impl FaultyStore {
         state.crash_at = None;
     }
 
+    /// Returns how many puts are on their way.
+    pub fn late_puts(&self) -> usize {
+        self.lock().on_the_way.len()
+    }
+
+    /// Lets the put of that number that is on its way happen, and returns its name. Whoever sent it may have crashed.
+    pub fn land(&self, number: usize) -> Result<ObjectName> {
+        let (name, body) = self.lock().on_the_way.remove(number);
+        self.inner.put(&name, &body)?;
+        Ok(name)
+    }
+
     /// Returns all calls up to now.
     pub fn log(&self) -> Vec<Call> {
         self.lock().log.clone()
@@ -140,32 +153,49 @@ impl FaultyStore {
         operation: Operation,
         name: &str,
         put_bytes: u64,
-        mut act: impl FnMut(Option<usize>) -> Result<(T, u64)>,
+        mut act: impl FnMut(Effect) -> Result<(T, u64)>,
     ) -> Result<T> {
         let (number, trouble) = self.lock().begin(operation, name, put_bytes);
         let doing = format!("{operation:?} {name}");
         let fail = |kind| Err(Error::new(kind, format!("{doing}: simulated failure")));
         let outcome = match trouble {
-            Trouble::None => act(None),
+            Trouble::None => act(Effect::Whole),
             Trouble::Crashed => Err(crash(&doing)),
             Trouble::CrashAfter => {
-                let _ = act(None);
+                let _ = act(Effect::Whole);
+                Err(crash(&doing))
+            }
+            Trouble::CrashLate => {
+                if operation == Operation::Put {
+                    let _ = act(Effect::Late);
+                }
                 Err(crash(&doing))
             }
             Trouble::NoSpace => fail(ErrorKind::NoSpace),
             Trouble::Fault(Fault::Before(kind)) => fail(kind),
-            Trouble::Fault(Fault::After(kind)) => act(None).and_then(|_| fail(kind)),
+            Trouble::Fault(Fault::After(kind)) => act(Effect::Whole).and_then(|_| fail(kind)),
             Trouble::Fault(Fault::Torn) => fail(ErrorKind::Unavailable),
             Trouble::Fault(Fault::TornVisible { kept_bytes }) => {
-                act(Some(kept_bytes)).and_then(|_| fail(ErrorKind::Unavailable))
+                act(Effect::Torn { kept_bytes }).and_then(|_| fail(ErrorKind::Unavailable))
             }
-            Trouble::Fault(Fault::Repeated) => act(None).and_then(|_| act(None)),
+            Trouble::Fault(Fault::Repeated) => act(Effect::Whole).and_then(|_| act(Effect::Whole)),
+            Trouble::Fault(Fault::Late | Fault::RepeatedLate) if operation != Operation::Put => act(Effect::Whole),
+            Trouble::Fault(Fault::Late) => act(Effect::Late).and_then(|_| fail(ErrorKind::Unavailable)),
+            Trouble::Fault(Fault::RepeatedLate) => act(Effect::Late).and_then(|_| act(Effect::Whole)),
         };
         let bytes = outcome.as_ref().map_or(put_bytes, |(_, bytes)| *bytes);
         let failure = outcome.as_ref().err().map(Error::kind);
         self.lock().log.push(Call { number, operation, name: name.to_owned(), bytes, failure });
         outcome.map(|(answer, _)| answer)
     }
+}
+
+/// What a call does to the store inside. Only puts can do something else than the whole.
+#[derive(Clone, Copy)]
+enum Effect {
+    Whole,
+    Torn { kept_bytes: usize },
+    Late,
 }
 
 fn crash(doing: &str) -> Error {
@@ -175,9 +205,15 @@ fn crash(doing: &str) -> Error {
 impl ObjectStore for FaultyStore {
     fn put(&self, name: &ObjectName, body: &[u8]) -> Result<()> {
         let bytes = body.len() as u64;
-        self.call(Operation::Put, name.as_str(), bytes, |kept_bytes| {
-            let body = body.get(..kept_bytes.unwrap_or(body.len())).unwrap_or(body);
-            self.inner.put(name, body)?;
+        self.call(Operation::Put, name.as_str(), bytes, |effect| {
+            match effect {
+                Effect::Whole => self.inner.put(name, body)?,
+                Effect::Torn { kept_bytes } => self.inner.put(name, body.get(..kept_bytes).unwrap_or(body))?,
+                Effect::Late => {
+                    self.lock().on_the_way.push((name.clone(), body.to_vec()));
+                    return Ok(((), bytes));
+                }
+            }
             let mut state = self.lock();
             if state.list_delay > 0 {
                 let delay = state.list_delay;

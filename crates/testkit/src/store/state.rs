@@ -24,6 +24,8 @@ pub(super) struct State {
     pub list_delay: u64,
     /// New objects that are not listed yet, and the number of listings that do not show them.
     pub delayed: Vec<(ObjectName, u64)>,
+    /// Puts that have not happened yet.
+    pub on_the_way: Vec<(ObjectName, Vec<u8>)>,
     pub calls: u64,
     pub log: Vec<Call>,
 }
@@ -33,6 +35,7 @@ pub(super) enum Trouble {
     None,
     Crashed,
     CrashAfter,
+    CrashLate,
     NoSpace,
     Fault(Fault),
 }
@@ -51,6 +54,7 @@ impl State {
             hidden: BTreeSet::new(),
             list_delay: 0,
             delayed: Vec::new(),
+            on_the_way: Vec::new(),
             calls: 0,
             log: Vec::new(),
         }
@@ -72,7 +76,11 @@ impl State {
             && self.calls >= number
         {
             self.is_crashed = true;
-            return if moment == CrashMoment::Before { Trouble::Crashed } else { Trouble::CrashAfter };
+            return match moment {
+                CrashMoment::Before => Trouble::Crashed,
+                CrashMoment::After => Trouble::CrashAfter,
+                CrashMoment::Late => Trouble::CrashLate,
+            };
         }
         if self.unavailable_calls > 0 {
             self.unavailable_calls -= 1;
@@ -103,17 +111,24 @@ impl State {
     }
 
     fn chance(&mut self, operation: Operation) -> Option<Fault> {
-        let FaultRates { before_permille, after_permille, repeated_permille } = self.rates;
-        let drawn = self.random.random_range(0..1000);
-        if drawn < before_permille {
-            Some(Fault::Before(ErrorKind::Unavailable))
-        } else if drawn < before_permille + after_permille {
-            Some(Fault::After(ErrorKind::Unavailable))
-        } else if drawn < before_permille + after_permille + repeated_permille && operation.changes_something() {
-            Some(Fault::Repeated)
-        } else {
-            None
+        let changes = |permille| if operation.changes_something() { permille } else { 0 };
+        let puts = |permille| if operation == Operation::Put { permille } else { 0 };
+        let rates = self.rates;
+        let ways = [
+            (rates.before_permille, Fault::Before(ErrorKind::Unavailable)),
+            (rates.after_permille, Fault::After(ErrorKind::Unavailable)),
+            (changes(rates.repeated_permille), Fault::Repeated),
+            (puts(rates.late_permille), Fault::Late),
+            (puts(rates.repeated_late_permille), Fault::RepeatedLate),
+        ];
+        let mut drawn = self.random.random_range(0..1000);
+        for (permille, fault) in ways {
+            if drawn < permille {
+                return Some(fault);
+            }
+            drawn -= permille;
         }
+        None
     }
 
     /// Returns the objects that a listing does not show.

@@ -24,7 +24,7 @@ fn without_trouble_it_conforms() {
 
 #[test]
 fn with_retries_and_passing_trouble_it_conforms() {
-    let rates = FaultRates { before_permille: 50, after_permille: 50, repeated_permille: 50 };
+    let rates = FaultRates { before_permille: 50, after_permille: 50, repeated_permille: 50, ..FaultRates::default() };
     let policy = backy_store::layers::RetryPolicy {
         attempts_max: 30,
         patience: std::time::Duration::ZERO,
@@ -108,7 +108,8 @@ fn a_crash_stops_everything_until_the_restart() {
 
 #[test]
 fn the_same_seed_fails_the_same_way() {
-    let rates = FaultRates { before_permille: 200, after_permille: 200, repeated_permille: 200 };
+    let rates =
+        FaultRates { before_permille: 200, after_permille: 200, repeated_permille: 200, ..FaultRates::default() };
     let log = |seed| {
         let store = FaultyStore::with_seed(Arc::new(MemoryStore::new()), seed, rates);
         for i in 0..100 {
@@ -158,4 +159,27 @@ fn objects_are_damaged_behind_the_back() {
     store.delay_listings(2);
     store.put(&name("c"), b"").unwrap();
     assert_eq!([names(&store).len(), names(&store).len(), names(&store).len()], [1, 1, 2]);
+}
+
+#[test]
+fn late_puts_happen_when_they_are_let_and_not_before() {
+    let (store, memory) = faulty();
+    store.add_rule(Rule::once(Operation::Put, "a", Fault::Late));
+    store.add_rule(Rule::once(Operation::Put, "b", Fault::RepeatedLate));
+    assert_eq!(store.put(&name("a"), b"1").unwrap_err().kind(), ErrorKind::Unavailable);
+    store.put(&name("b"), b"2").unwrap();
+    store.delete(&name("b")).unwrap();
+    store.crash_at_call(1, CrashMoment::Late);
+    assert!(is_crash(&store.put(&name("c"), b"3").unwrap_err()));
+    assert!(names(&memory).is_empty());
+    assert_eq!((store.late_puts(), store.land(1).unwrap()), (3, name("b")));
+    assert_eq!(memory.get(&name("b"), 9).unwrap(), b"2");
+    store.land(1).unwrap();
+    store.land(0).unwrap();
+    assert_eq!(names(&memory), ["a", "b", "c"]);
+    assert_eq!(store.late_puts(), 0);
+    store.restart();
+    store.crash_at_call(1, CrashMoment::Late);
+    assert!(is_crash(&store.delete(&name("a")).unwrap_err()));
+    assert_eq!((store.late_puts(), names(&memory).len()), (0, 3));
 }
