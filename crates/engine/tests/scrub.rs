@@ -19,6 +19,7 @@ use backy_core::{ErrorKind, Result};
 use backy_device::{Source, Target};
 use backy_engine::backup::BackupRequest;
 use backy_engine::progress::Progress;
+use backy_engine::remove::{self, RemoveRequest};
 use backy_engine::repository::versions::VersionState;
 use backy_engine::scrub::{self, SampleOrder, ScrubReport, ScrubRequest, ScrubSample, ScrubScope};
 use backy_engine::settings::Settings;
@@ -449,6 +450,24 @@ fn a_scrub_with_the_source_heals_what_the_source_still_has() {
         assert!(world.new_host().restore(version).0 == bytes);
     }
     assert!(objects(&world.store, names::DAMAGE).is_empty());
+}
+
+/// A pack is read as a whole when most of it is needed. What is damaged in it and no version has was counted as damage if a
+/// source was given, and in no version: an exit code that nothing explained.
+#[test]
+fn what_is_damaged_and_no_version_has_is_no_finding_with_a_source_either() {
+    let world = World::new(20);
+    let bytes = noise(1, 8 * BLOCK);
+    let first = world.backup(&bytes, "vm");
+    let second = world.backup(&bytes[..6 * BLOCK], "other");
+    for block in [1, 7] {
+        world.damage(&first, block);
+    }
+    let request = RemoveRequest { version: spec(&first), young: Duration::ZERO, is_forced: true };
+    remove::run(&world.host.repository, &request).unwrap();
+    let source = MemoryDevice::with_bytes(&bytes[..6 * BLOCK]);
+    let report = scrub(&world.new_host(), &with_source(&second, &source));
+    assert!(report.is_clean() && report.healed_slots == 1, "{report:?}");
 }
 
 #[test]

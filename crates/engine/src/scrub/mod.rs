@@ -205,11 +205,8 @@ pub fn run(
     }
     let mut report = report_of(&verified, request.sample.is_some());
     report.all_packs = wanted.len() as u64;
-    if affected.is_empty() {
-        // No version has them: what lies under a change of a map, or was removed meanwhile. A cleanup takes it away.
-        report.damaged_slots = 0;
-    }
     report.affected = affected;
+    drop_unneeded(&mut report);
     if let Some((source, version)) = version {
         let percent = request.sample.map(|sample| sample.percent);
         let Comparison { bytes, different, unreadable } =
@@ -291,6 +288,14 @@ fn report_of(verified: &Verified, is_sample: bool) -> ScrubReport {
     }
 }
 
+/// Damaged slots that no version has are no damage: what lies under a change of a map, or was removed meanwhile. A cleanup
+/// takes it away.
+fn drop_unneeded(report: &mut ScrubReport) {
+    if report.affected.is_empty() {
+        report.damaged_slots = 0;
+    }
+}
+
 /// Heals what the source has, and reports what is left.
 fn heal(
     repository: &Repository,
@@ -315,5 +320,6 @@ fn heal(
     rest.retain(|_, found| !found.slots.is_empty());
     report.damaged_slots = rest.values().map(|found| found.slots.len() as u64).sum();
     report.affected = repository.affected_by(&Damage::of(&rest))?;
+    drop_unneeded(report);
     Ok(())
 }
