@@ -157,7 +157,7 @@ impl<'a> Assembler<'a> {
 
     /// Says whether there is a checkpoint that the backup can be continued from.
     pub(super) fn has_checkpoint(&self) -> bool {
-        self.next_checkpoint > 0
+        self.last_checkpoint.is_some()
     }
 
     /// Publishes the version: durable when it returns.
@@ -293,12 +293,13 @@ impl<'a> Assembler<'a> {
         self.lease.refuse_revoked().context(|| "write a checkpoint")?;
         let map = self.builder.checkpoint(self.repository, &mut self.maps).context(|| "write the block map")?;
         self.flush_maps()?;
+        // Taken before the put: one that fails may come later, and no name is ever used twice.
         let number = self.next_checkpoint;
+        self.next_checkpoint += 1;
         let checkpoint = Checkpoint { number, position: self.position, version: self.described(map) };
         checkpoint.check().context(|| "write a checkpoint")?;
         let name = names::checkpoint(self.draft.uid, number);
         self.repository.put_record(RecordKind::Checkpoint, &name, &checkpoint).context(|| "write a checkpoint")?;
-        self.next_checkpoint += 1;
         self.last_checkpoint = Some(self.repository.environment().clock.elapsed());
         self.has_new_packs = false;
         Ok(())

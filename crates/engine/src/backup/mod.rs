@@ -155,22 +155,39 @@ pub fn run(
 ) -> Result<BackupReport, BackupFailure> {
     // Put before anything is looked at, dropped when all is done.
     let lease = repository.begin_job(JobKind::Backup, Vec::new())?;
-    let mut done = attempt(repository, &lease, request, progress, cancel);
+    let mut left = Left::default();
+    let mut done = attempt(repository, &lease, request, progress, cancel, &mut left);
     if let Err(failure) = &done
         && is_about_content(&failure.error)
         && note_damaged_map(repository, request).unwrap_or(false)
     {
-        done = attempt(repository, &lease, request, progress, cancel);
+        done = attempt(repository, &lease, request, progress, cancel, &mut left);
     }
     if let Err(failure) = &done
-        && matches!(failure.error.kind(), ErrorKind::Unavailable | ErrorKind::Io)
+        && (left.has_lost_checkpoint || may_leave_a_put(failure.error.kind()))
     {
         // A put that has failed may arrive long after: then what it brings must count as written without a lease.
         if let Err(error) = repository.revoke_lease(lease.id(), "its job has failed") {
-            warn!("the lease of this job could not be revoked: {error}");
+            warn!("the lease of this job could not be revoked, and stays until somebody finds it overdue: {error}");
+            lease.leave();
         }
     }
     done
+}
+
+/// What a backup that has failed leaves behind.
+#[derive(Default)]
+struct Left {
+    /// A checkpoint that it can be continued from.
+    has_checkpoint: bool,
+    /// A checkpoint whose put has failed.
+    has_lost_checkpoint: bool,
+}
+
+/// Says whether a failure may be that of a put, or hide one: all but those of which we know that they come before the first
+/// put, or after puts that went well. What a store says at last need not be what it said at the first attempt.
+fn may_leave_a_put(kind: ErrorKind) -> bool {
+    !matches!(kind, ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Cancelled)
 }
 
 fn attempt(
@@ -179,6 +196,7 @@ fn attempt(
     request: &BackupRequest<'_>,
     progress: &Progress,
     cancel: &Cancel,
+    left: &mut Left,
 ) -> Result<BackupReport, BackupFailure> {
     remove_leftovers(repository);
     let damage = repository.damage()?;
@@ -202,23 +220,13 @@ fn attempt(
     beginning.draft.statistics.audited_bytes += planned.wrong.bytes;
     let uid = beginning.draft.uid;
     let continued = beginning.continued;
-    let mut had_checkpoint = false;
+    left.has_checkpoint = false;
     let healer = Healer::new(repository, &damage, lease.id());
-    let published = pipeline(
-        repository,
-        lease,
-        request.source,
-        beginning,
-        planned.reads,
-        end,
-        &healer,
-        progress,
-        cancel,
-        &mut had_checkpoint,
-    );
+    let published =
+        pipeline(repository, lease, request.source, beginning, planned.reads, end, &healer, progress, cancel, left);
     let manifest = published.map_err(|error| BackupFailure {
         error,
-        incomplete: if had_checkpoint { Some(uid) } else { continued },
+        incomplete: if left.has_checkpoint { Some(uid) } else { continued },
         are_hints_wrong: false,
     })?;
 

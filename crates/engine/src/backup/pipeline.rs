@@ -14,6 +14,7 @@ use backy_device::{AlignedBuffer, Source};
 use crossbeam_channel::{bounded, unbounded};
 use tracing::warn;
 
+use super::Left;
 use super::assembler::{Assembler, Beginning};
 use super::chunks::Pieces;
 use super::deduplicator::Deduplicator;
@@ -40,7 +41,7 @@ pub(super) fn pipeline(
     healer: &Healer<'_>,
     progress: &Progress,
     cancel: &Cancel,
-    had_checkpoint: &mut bool,
+    left: &mut Left,
 ) -> Result<Manifest> {
     let settings = repository.settings();
     let block_size = beginning.draft.block_size;
@@ -131,10 +132,11 @@ pub(super) fn pipeline(
         Err(error) => {
             if let Err(failure) = assembler.give_up(open) {
                 warn!("the last checkpoint could not be written: {failure}");
+                left.has_lost_checkpoint = true;
             }
             Err(error)
         }
     };
-    *had_checkpoint = assembler.has_checkpoint();
+    left.has_checkpoint = assembler.has_checkpoint();
     published
 }

@@ -68,6 +68,8 @@ struct Shared {
     /// False if the store takes nothing: then the job reads without a lease.
     is_put: bool,
     is_lost: AtomicBool,
+    /// Nobody drops it: others revoke it when it is overdue.
+    is_left: AtomicBool,
 }
 
 /// A lease as it stands in the store.
@@ -132,6 +134,7 @@ impl Repository {
             id,
             is_put,
             is_lost: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
         });
         // From here on the lease is dropped whatever happens.
         let mut lease = Lease { shared, renewing: None };
@@ -294,6 +297,11 @@ impl Lease {
         if self.is_lost() { Err(lost(self.shared.id)) } else { Ok(()) }
     }
 
+    /// Ends the job and leaves the lease as it is: others revoke it when they find it overdue.
+    pub(crate) fn leave(self) {
+        self.shared.is_left.store(true, Ordering::SeqCst);
+    }
+
     /// Asks the store whether the lease was revoked.
     pub(crate) fn is_revoked(&self) -> Result<bool> {
         is_revoked(self.shared.store.as_ref(), self.shared.id)
@@ -309,7 +317,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // Nothing is renewed any more when the lease is dropped.
         drop(self.renewing.take());
-        if !self.shared.is_put {
+        if !self.shared.is_put || self.shared.is_left.load(Ordering::SeqCst) {
             return;
         }
         let name = names::lease(self.shared.id);

@@ -13,6 +13,7 @@ mod support;
 
 mod cleaners;
 mod jobs;
+mod late;
 mod marks;
 mod serving;
 mod stage;

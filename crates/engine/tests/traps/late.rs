@@ -1,0 +1,63 @@
+//! Puts that come late: their caller was told that they have failed, and what they rely on is deleted before they land.
+
+use std::sync::Arc;
+
+use backy_core::ErrorKind;
+use backy_core::names;
+use backy_engine::backup::BackupRequest;
+use backy_engine::repository::versions::VersionState;
+use backy_testkit::device::MemoryDevice;
+use backy_testkit::store::{Fault, FaultyStore, Operation, Rule};
+
+use crate::stage::{Stage, back_up, clean, new_folder, try_remove};
+use crate::support::{noise, request, spec};
+
+const BLOCK: usize = 4096;
+
+/// Any one put of a backup fails and comes later, after its job has ended and a cleanup has deleted what nobody needed then.
+/// What is listed as valid must be whole, and what is left can be continued. `is_mute`: the job cannot even say that its
+/// lease is to be revoked; it dropped the lease all the same, so that a manifest which came later counted as good.
+#[test]
+fn whatever_put_of_a_backup_comes_late_nothing_is_listed_as_good_that_is_not() {
+    for is_mute in [false, true] {
+        for skip in 0.. {
+            let mut stage = Stage::new(60);
+            let host = stage.host();
+            let content = noise(1, 60 * BLOCK);
+            let shared = &content[..20 * BLOCK];
+            let removed = back_up(&host, shared, "other");
+            let store = FaultyStore::new(Arc::new(stage.store.clone()));
+            store.add_rule(Rule::once(Operation::Put, "", Fault::Late).after(skip));
+            if is_mute {
+                store.add_rule(Rule::always(Operation::Put, names::LEASES, Fault::Before(ErrorKind::Unavailable)));
+            }
+            let device = MemoryDevice::with_bytes(&content);
+            let done = stage.open(Arc::new(store.clone()), 0, new_folder()).try_backup(&request(&device, "a"));
+            if store.late_puts() == 0 {
+                done.unwrap();
+                assert!(skip > 8, "{skip}");
+                break;
+            }
+            try_remove(&host, &removed).unwrap();
+            clean(&stage.host());
+            store.land(0).unwrap();
+            for round in 0..2 {
+                let host = stage.host();
+                for entry in host.repository.versions().unwrap().versions {
+                    if entry.state == VersionState::Valid {
+                        let (restored, report) = host.restore(&entry.manifest);
+                        assert!(report.lost.is_empty() && restored == content, "{is_mute} {skip}: {:?}", report.lost);
+                    }
+                    if entry.state == VersionState::Incomplete && round > 0 {
+                        let continued = Some(spec(&entry.manifest));
+                        let request = BackupRequest { continued, ..request(&device, "a") };
+                        let version = host.try_backup(&request).unwrap().manifest;
+                        stage.check(&[(&version, &content)]);
+                    }
+                }
+                stage.revoke_all();
+                clean(&stage.host());
+            }
+        }
+    }
+}
