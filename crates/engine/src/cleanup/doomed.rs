@@ -40,7 +40,8 @@ pub(super) fn delete(
     };
     let mut said: Vec<ObjectName> = gone(&refused).iter().flat_map(|(uid, objects)| marks_of(*uid, objects)).collect();
     let is_gone = |uid: &VersionUid| doomed.contains(uid) && !refused.contains(uid);
-    if !gone(&refused).is_empty() {
+    if !doomed.is_empty() {
+        // Also those that came when all else of their versions was deleted: their puts were on the way for long.
         let labels = list_all(repository.store(), names::LABELS)?.into_iter().map(|object| object.name);
         said.extend(labels.filter(|name| names::parse_label(name).is_ok_and(|(uid, _, _)| is_gone(&uid))));
     }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use backy_core::ErrorKind;
 use backy_core::names;
+use backy_core::records::label::LabelChange;
 use backy_engine::backup::BackupRequest;
+use backy_engine::label;
 use backy_engine::repository::versions::VersionState;
 use backy_testkit::device::MemoryDevice;
 use backy_testkit::store::{Fault, FaultyStore, Operation, Rule};
 
 use crate::stage::{Stage, back_up, clean, new_folder, try_remove};
-use crate::support::{noise, request, spec};
+use crate::support::{noise, objects, request, spec};
 
 const BLOCK: usize = 4096;
 
@@ -60,4 +62,23 @@ fn whatever_put_of_a_backup_comes_late_nothing_is_listed_as_good_that_is_not() {
             }
         }
     }
+}
+
+/// A label comes when its version was removed and deleted: nothing told a cleanup of it any more, and it stayed for ever.
+#[test]
+fn a_label_that_comes_after_its_version_was_deleted_goes_with_the_next_cleanup() {
+    let mut stage = Stage::new(61);
+    let host = stage.host();
+    let version = back_up(&host, &noise(1, BLOCK), "a");
+    let store = FaultyStore::new(Arc::new(stage.store.clone()));
+    store.add_rule(Rule::once(Operation::Put, names::LABELS, Fault::Late));
+    let change = LabelChange { add_tags: ["late".to_owned()].into(), ..LabelChange::default() };
+    let late = stage.open(Arc::new(store.clone()), 0, new_folder());
+    label::run(&late.repository, &spec(&version), &change).unwrap_err();
+    try_remove(&host, &version).unwrap();
+    clean(&stage.host());
+    store.land(0).unwrap();
+    assert_eq!(objects(&stage.store, names::LABELS).len(), 1);
+    clean(&stage.host());
+    assert_eq!(objects(&stage.store, names::LABELS), []);
 }
