@@ -21,6 +21,7 @@ use backy_engine::progress::Progress;
 use backy_engine::remove::{self, RemoveRequest};
 use backy_engine::repository::leases;
 use backy_engine::repository::versions::VersionState;
+use backy_engine::scrub::{self, ScrubRequest};
 use backy_store::ObjectStore;
 use backy_store::object_store::list_all;
 use backy_testkit::clock::SimulatedClock;
@@ -28,7 +29,7 @@ use backy_testkit::device::MemoryDevice;
 use backy_testkit::random::environment_with_clock;
 use backy_testkit::store::{CrashMoment, Fault, FaultyStore, Operation, Rule, is_crash};
 use std::time::Duration;
-use support::{Host, all_bytes, new_store, noise, objects, seeded, spec};
+use support::{Host, all_bytes, new_store, noise, objects, pack_object, seeded, spec};
 
 const BLOCK: usize = 4096;
 
@@ -308,6 +309,29 @@ fn a_version_that_cannot_be_read_stops_the_deletion_until_it_is_removed() {
     assert_eq!(report.deleted_versions, [bad.uid, gone.uid].into());
     assert_eq!(host.restore(&good).0, all_bytes(&device));
     assert_eq!(manifests(&inner), 1);
+}
+
+/// The record of a lost pack stayed for ever: no cleanup had deleted that pack. It must stay while a version needs it.
+#[test]
+fn what_is_known_of_a_lost_pack_goes_when_no_version_needs_it() {
+    let environment = seeded(9);
+    let store = FaultyStore::new(Arc::new(new_store(&environment)));
+    let host = Host::new(Arc::new(store.clone()), environment.clone());
+    let device = MemoryDevice::with_bytes(&noise(1, 100 * BLOCK));
+    let good = host.backup(&device, "a").manifest;
+    let bad = host.backup(&MemoryDevice::with_bytes(&noise(2, 100 * BLOCK)), "b").manifest;
+    store.lose(&pack_object(&store, bad.map.root.unwrap().pack)).unwrap();
+    let versions = vec![bad.clone()];
+    let request = ScrubRequest { versions, sample: None, source: None };
+    let host = Host::new(Arc::new(store.clone()), environment.clone());
+    scrub::run(&host.repository, &request, &Progress::default(), &Cancel::default()).unwrap();
+    // What is not there is damage as well.
+    assert_eq!(try_clean(&host, &everything()).unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(objects(&store, names::DAMAGE).len(), 1);
+    remove(&host, &bad);
+    clean(&host);
+    assert_eq!(objects(&store, names::DAMAGE), []);
+    assert_eq!(host.restore(&good).0, all_bytes(&device));
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn attempt(
 
     let Some(wanted) = read_roots(repository, &wanted, cancel)? else { return Ok(None) };
     if let Some((uid, error)) = wanted.unreadable.into_iter().next() {
-        return Err(error.context(format!("version {uid} cannot be read, so nothing may be deleted")));
+        return Err(unreadable(uid, error));
     }
     let mut walk = Walk { repository, reader: ReadAhead::new(repository)?, versions: &marked.versions, cancel };
     marked.manifests = wanted.manifests;
@@ -163,7 +163,7 @@ fn attempt(
             None => return Ok(None),
             Some(None) => {}
             Some(Some((uid, error))) => {
-                return Err(error.context(format!("version {uid} cannot be read, so nothing may be deleted")));
+                return Err(unreadable(uid, error));
             }
         }
     }
@@ -174,6 +174,12 @@ fn attempt(
     marked.unreadable = leaving.unreadable;
     marked.unreadable.extend(lost);
     Ok(Some(marked))
+}
+
+/// What is not there is damage, too: the versions need it.
+fn unreadable(uid: VersionUid, error: Error) -> Error {
+    let context = format!("version {uid} cannot be read, so nothing may be deleted");
+    error.with_kind(ErrorKind::Damaged).context(context)
 }
 
 /// Goes through maps.

@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::mark::{Look, Marked, Standing, mark, void_versions};
 use super::survey::{Log, Survey, survey};
+use super::tidy::drop_settled_damage;
 use super::{CleanupReport, CleanupRequest, doomed, sweep};
 use crate::progress::Progress;
 use crate::repository::Repository;
@@ -81,7 +82,8 @@ impl Pass<'_> {
         // Thrift: those that have come since are spared too.
         let now = self.repository.held_leases()?.into_iter().map(|entry| entry.id);
         let spared: BTreeSet<LeaseId> = held.iter().copied().chain(now).collect();
-        let found = survey(self, &facts.slots, &marked, &spared, report)?;
+        let damage = self.repository.damage()?;
+        let found = survey(self, &facts.slots, &marked, &spared, &damage, report)?;
         if self.request.is_dry_run {
             return Ok(After::Done);
         }
@@ -95,6 +97,7 @@ impl Pass<'_> {
         }
         let mut is_swept = sweep::run(self, found.work, &marked, report)?;
         is_swept &= !report.is_unfinished;
+        drop_settled_damage(self.repository, &damage, &facts.slots.ripe, &marked, report, self.cancel)?;
         // With nobody at work all that was condemned is ripe at once.
         let again = has_news && is_swept && held.is_empty();
         Ok(if again { After::Again(Box::new(marked)) } else { After::Done })

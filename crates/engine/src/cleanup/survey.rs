@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use backy_core::ids::{LeaseId, PackId};
+use backy_core::ids::{LeaseId, PackId, SlotNumber};
 use backy_core::names::{self, PackName};
 use backy_core::policy::gc::{PackFacts, judge};
 use backy_core::slots::{SlotSet, SlotSets};
@@ -12,6 +12,7 @@ use backy_store::ObjectInfo;
 use super::CleanupReport;
 use super::mark::Marked;
 use super::pass::Pass;
+use crate::repository::damage::Damage;
 use crate::repository::packs::is_about_content;
 
 /// What the records of the log have condemned.
@@ -56,6 +57,7 @@ pub(super) fn survey(
     log: &Log,
     marked: &Marked,
     held: &BTreeSet<LeaseId>,
+    damage: &Damage,
     report: &mut CleanupReport,
 ) -> Result<Survey> {
     let mut surveyor = Surveyor { pass, log, marked, held, report, found: Survey::default() };
@@ -74,6 +76,7 @@ pub(super) fn survey(
     };
     pass.repository.store().list(names::PACKS, &mut visit).context(|| "list the packs")?;
     surveyor.look_at(group)?;
+    surveyor.condemn_damaged(damage);
     if surveyor.report.pack_bytes == 0 {
         surveyor.report.pack_bytes = pack_bytes;
     }
@@ -123,6 +126,19 @@ impl Surveyor<'_, '_> {
             self.found.work.push(Work { pack, generations, sweep: verdict.sweep, slot_count });
         }
         Ok(())
+    }
+
+    /// Condemns damaged slots that nobody wants, also of packs that are lost or cannot be read: what is known of the damage
+    /// goes one day, and a catalog that has never heard of it must not offer them then.
+    fn condemn_damaged(&mut self, damage: &Damage) {
+        for (&pack, slots) in damage.slots() {
+            let sets = [self.marked.wanted.slots.get(pack), self.log.condemned.get(pack), self.found.condemn.get(pack)];
+            let is_in_one = |slot: &SlotNumber| sets.iter().flatten().any(|set| set.contains(*slot));
+            let condemn: Option<SlotSet> = slots.iter().copied().filter(|slot| !is_in_one(slot)).collect();
+            if let Some(condemn) = condemn {
+                self.found.condemn.add(pack, &condemn);
+            }
+        }
     }
 
     /// Returns how many slots the pack ever had; none where it does not matter, because nobody needs any of them, and all

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backy_core::cancel::Cancel;
 use backy_core::environment::Timestamp;
-use backy_core::ids::{LeaseId, PackId};
+use backy_core::ids::{LeaseId, PackId, SlotNumber};
 use backy_core::keys::RecordKind;
 use backy_core::names::{self, GcName, ObjectName, PackName};
 use backy_core::policy::gc::ripe;
@@ -19,7 +19,9 @@ use tracing::warn;
 
 use super::CleanupReport;
 use super::deletion::delete_all;
+use super::mark::Marked;
 use crate::repository::Repository;
+use crate::repository::damage::Damage;
 use crate::repository::leases::{Lease, LeaseEntry};
 use crate::repository::packs::is_about_content;
 
@@ -34,7 +36,6 @@ pub(super) fn run(repository: &Repository, lease: &Lease, report: &mut CleanupRe
     if !report.deleted_packs.is_empty() {
         let packs = packs_that_are_left(repository)?;
         superfluous.extend(index_records(repository, &packs, cancel)?);
-        superfluous.extend(damage_records(repository, &report.deleted_packs)?);
     }
     drop_leftovers(repository);
     superfluous.extend(repository.revoked_leases_left()?);
@@ -76,20 +77,24 @@ fn index_records(repository: &Repository, packs: &BTreeSet<PackId>, cancel: &Can
     Ok(records)
 }
 
-/// Returns what is known of packs that this cleanup has deleted. That a pack is not there is no reason: it may be lost, and
-/// then the versions that need it must stay invalid.
-fn damage_records(repository: &Repository, deleted: &BTreeSet<PackId>) -> Result<Vec<ObjectName>> {
-    let mut records = Vec::new();
-    for object in list_all(repository.store(), names::DAMAGE).context(|| "list the damage records")? {
-        match repository.read_record::<DamageRecord>(RecordKind::Damage, &object.name) {
-            Ok(record) if deleted.contains(&record.pack) && repository.generations(record.pack)?.is_empty() => {
-                records.push(object.name);
-            }
-            Err(error) if !is_about_content(&error) => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(records)
+/// Drops the records of damage that is of no account any more: all that they name may be deleted. So nobody needs it or may
+/// come to, and no catalog offers it, as it is condemned; the record of what is only not needed must stay.
+pub(super) fn drop_settled_damage(
+    repository: &Repository,
+    damage: &Damage,
+    ripe: &SlotSets,
+    marked: &Marked,
+    report: &mut CleanupReport,
+    cancel: &Cancel,
+) -> Result<()> {
+    let is_settled = |record: &DamageRecord| {
+        let (ripe, needed) = (ripe.get(record.pack), marked.needed(record.pack));
+        let is_in = |set: Option<&SlotSet>, slot: SlotNumber| set.is_some_and(|set| set.contains(slot));
+        record.slots.iter().all(|&slot| is_in(ripe, slot) && !is_in(needed.as_ref(), slot))
+    };
+    let records = damage.records().iter().filter(|(_, record)| is_settled(record));
+    let settled: Vec<ObjectName> = records.map(|(name, _)| name.clone()).collect();
+    delete_all(repository, &settled, report, cancel).map(drop)
 }
 
 fn drop_leftovers(repository: &Repository) {

@@ -51,6 +51,11 @@ impl Damage {
         self.slots.get(&address.pack).is_some_and(|slots| slots.contains(&address.slot))
     }
 
+    /// Returns the records that could be read.
+    pub(crate) fn records(&self) -> &[(ObjectName, DamageRecord)] {
+        &self.records
+    }
+
     /// Returns the damaged slots, by pack.
     pub(crate) fn slots(&self) -> &BTreeMap<PackId, BTreeSet<SlotNumber>> {
         &self.slots
