@@ -22,6 +22,7 @@ use tempfile::TempDir;
 
 use crate::ending;
 use crate::jobs::{Job, Shared, run as run_job};
+use crate::late::LatePuts;
 use crate::model::Model;
 use crate::process::{Dead, Process};
 use crate::support::{Host, init_store};
@@ -39,6 +40,8 @@ pub struct Counts {
     forgotten: u64,
     calls: u64,
     failed_calls: u64,
+    late: u64,
+    damages: u64,
     versions_checked: u64,
 }
 
@@ -49,8 +52,16 @@ impl fmt::Display for Counts {
         }
         write!(
             f,
-            "{} calls, {} of them failed, {} crashes, {} revocations, {} catalogs lost or put back, {} versions checked",
-            self.calls, self.failed_calls, self.crashes, self.revocations, self.forgotten, self.versions_checked
+            "{} calls, {} of them failed, {} puts that came late, {} crashes, {} revocations, {} damages, {} catalogs lost or \
+             put back, {} versions checked",
+            self.calls,
+            self.failed_calls,
+            self.late,
+            self.crashes,
+            self.revocations,
+            self.damages,
+            self.forgotten,
+            self.versions_checked
         )
     }
 }
@@ -76,6 +87,11 @@ struct Driver {
     jobs_at_once: usize,
     /// How likely it is after each call that a lease is revoked.
     revocations: f64,
+    late: LatePuts,
+    /// How likely it is after each call that a late put lands.
+    landings: f64,
+    /// How likely it is after each call that a pack is damaged.
+    damages: f64,
     /// Prints every call: `BACKY2_SIM_TRACE=1`.
     is_traced: bool,
 }
@@ -136,11 +152,14 @@ impl Driver {
         let (gate, dead) = (Gate::default(), Dead::default());
         let states: Vec<TempDir> = (0..HOSTS).map(|_| new_folder()).collect();
         let permille = if random.random_bool(0.5) { 0 } else { random.random_range(1..8) };
+        // Where many puts come late most backups fail, and many a manifest is on its way when its job is long over.
+        let late_permille = [0, 0, 4, 12, 40][random.random_range(0..5)];
         let rates = FaultRates {
             before_permille: permille,
             after_permille: permille,
             repeated_permille: 2 * permille,
-            ..FaultRates::default()
+            late_permille,
+            repeated_late_permille: 2 * late_permille,
         };
         let mut idle = Vec::new();
         for host in 0..HOSTS {
@@ -157,7 +176,10 @@ impl Driver {
             }
         }
         let revoked = Mutex::default();
-        let shared = Arc::new(Shared { model: Mutex::new(Model::default()), store, environment, revoked });
+        let model = Mutex::new(Model::default());
+        let shared = Arc::new(Shared { model, store, environment, revoked, damages: Mutex::default() });
+        let stores = idle.iter().map(|process: &Process| process.faults.clone()).collect();
+        let late = LatePuts { stores, random: ChaCha8Rng::seed_from_u64(random.random()) };
         Driver {
             gate,
             shared,
@@ -172,6 +194,9 @@ impl Driver {
             inertia: random.random_range(0..98),
             jobs_at_once: random.random_range(1..=HOSTS * PROCESSES_PER_HOST),
             revocations: [0.0005, 0.004, 0.02][random.random_range(0..3)],
+            late,
+            landings: [0.2, 0.01, 0.0005][random.random_range(0..3)],
+            damages: [0.0, 0.0, 0.0004, 0.003][random.random_range(0..4)],
             random,
             is_traced: std::env::var_os("BACKY2_SIM_TRACE").is_some(),
         }
@@ -183,7 +208,9 @@ impl Driver {
         let (kind, job) = self.choose_job();
         process.faults.clear_log();
         if self.random.random_bool(0.12) {
-            let moment = if self.random.random_bool(0.5) { CrashMoment::Before } else { CrashMoment::After };
+            let moments = [CrashMoment::Before, CrashMoment::After, CrashMoment::Late];
+            // Without late puts it is a crash before the call.
+            let moment = moments[self.random.random_range(0..if self.rates.late_permille > 0 { 3 } else { 2 })];
             process.faults.crash_at_call(self.random.random_range(1..90), moment);
         }
         let presence = self.gate.enter();
@@ -226,6 +253,8 @@ impl Driver {
             }
             (78..80, _) => ("scrub", Job::Scrub),
             (80..82, _) => ("check", Job::Check),
+            (82..84, Some(uid)) => ("mend", Job::Mend { uid }),
+            (84..87, Some(uid)) => ("protect", Job::Protect { uid, is_protected: self.random.random_bool(0.6) }),
             _ => {
                 let content = model.next_content(&name, &mut self.random);
                 ("backup", Job::Backup { name, content, is_based: self.random.random_bool(0.8) })
@@ -243,7 +272,9 @@ impl Driver {
             listed.versions.iter().for_each(|entry| model.see(entry.manifest.uid));
         }
         let model = self.shared.model.lock().unwrap();
-        let is_meant = |uid: &&VersionUid| !is_unfinished || !model.published.contains(*uid);
+        // What was published may be damaged: then it can be continued, too.
+        let is_any = !is_unfinished || self.random.random_bool(0.1);
+        let is_meant = |uid: &&VersionUid| is_any || !model.published.contains(*uid);
         let back = self.random.random_range(0..if is_unfinished { 4 } else { 12 });
         let young: Vec<VersionUid> = model.known.iter().rev().filter(is_meant).take(back + 1).copied().collect();
         young.last().copied()
@@ -298,6 +329,24 @@ impl Driver {
         if self.random.random_bool(0.003) {
             self.forget();
         }
+        if self.random.random_bool(self.landings)
+            && let Some(name) = self.late.land_one()
+        {
+            self.counts.late += 1;
+            self.trace(|| format!("came late: {name}"));
+        }
+        if self.random.random_bool(self.damages) {
+            let mut damages = self.shared.damages.lock().unwrap();
+            let done = damages.strike(self.shared.store.as_ref(), &mut self.random);
+            drop(damages);
+            self.trace(|| done.unwrap_or_default());
+        }
+    }
+
+    fn trace(&self, what: impl FnOnce() -> String) {
+        if self.is_traced {
+            println!("{}", what());
+        }
     }
 
     /// Revokes some lease, mostly of a living job.
@@ -341,14 +390,17 @@ impl Driver {
 
     fn end(mut self) -> Counts {
         println!(
-            "{:?}, inertia {} %, {} jobs at once, revocations {}",
-            self.rates, self.inertia, self.jobs_at_once, self.revocations
+            "{:?}, inertia {} %, {} jobs at once, revocations {}, landings {}, damages {}",
+            self.rates, self.inertia, self.jobs_at_once, self.revocations, self.landings, self.damages
         );
         for process in &mut self.idle {
             process.faults.behave();
             process.faults.restart();
         }
-        self.counts.versions_checked = ending::check(&self.shared, &mut self.idle);
+        let at_the_end = self.late.stores.iter().map(|store| store.late_puts() as u64).sum::<u64>();
+        self.counts.late += at_the_end;
+        self.counts.damages = self.shared.damages.lock().unwrap().count;
+        self.counts.versions_checked = ending::check(&self.shared, &mut self.idle, &mut self.late);
         self.counts
     }
 }

@@ -1,6 +1,9 @@
 //! What a job does, on the real engine, and what it must find.
 //!
 //! A further kind of job is one more row of [`Job`] and one more arm in [`run`].
+//!
+//! What is lost of a version must be explained: the version is void, or was removed and the job has lost its lease, or
+//! something that it needs was damaged. What is not reported as lost is right, always.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -20,15 +23,17 @@ use backy_engine::cleanup::{self, CleanupRequest};
 use backy_engine::progress::Progress;
 use backy_engine::remove::{self, RemoveRequest};
 use backy_engine::repository::versions::VersionSpec;
+use backy_engine::restore::RestoreReport;
 use backy_engine::scrub::{self, ScrubRequest, ScrubScope};
 use backy_engine::{label, restore};
 use backy_store::ObjectStore;
 use backy_store::object_store::list_all;
 use backy_testkit::device::MemoryDevice;
 
+use crate::damage::Damages;
 use crate::model::{Content, Model};
 use crate::process::Process;
-use crate::support::{all_bytes, request, restore_request, spec};
+use crate::support::{Host, all_bytes, request, restore_request, spec};
 
 /// One job.
 pub enum Job {
@@ -44,10 +49,14 @@ pub enum Job {
     Remove { uid: VersionUid },
     /// Adds a tag.
     Label { uid: VersionUid, tag: String },
+    /// Protects a version, or takes that back.
+    Protect { uid: VersionUid, is_protected: bool },
     /// Frees space.
     Cleanup(CleanupRequest),
-    /// Reads all that is stored. Nothing is ever damaged.
+    /// Reads all that is stored.
     Scrub,
+    /// Compares a version with what it was made from, and heals it.
+    Mend { uid: VersionUid },
     /// Looks at everything.
     Check,
 }
@@ -60,6 +69,21 @@ pub struct Shared {
     pub environment: Environment,
     /// Leases that somebody has revoked.
     pub revoked: Mutex<BTreeSet<LeaseId>>,
+    /// What was damaged.
+    pub damages: Mutex<Damages>,
+}
+
+impl Shared {
+    /// Returns a host that sees all, knows nothing yet, and never fails.
+    pub fn observer(&self) -> Host {
+        Host::new(self.store.clone(), self.environment.clone())
+    }
+
+    /// Says whether damage may have reached a version.
+    fn is_touched(&self, version: &Manifest) -> bool {
+        let damages = self.damages.lock().unwrap();
+        !damages.is_empty() && damages.touch(&self.observer().repository, version)
+    }
 }
 
 /// Names a version by its uid.
@@ -96,9 +120,11 @@ pub fn run(process: &mut Process, job: &Job, shared: &Shared) -> Result<()> {
             restore(process, shared, &version.manifest)
         }
         Job::Remove { uid } => {
-            shared.model.lock().unwrap().removed.insert(*uid);
+            let is_protected = shared.model.lock().unwrap().begin_removal(*uid);
             let request = RemoveRequest { version: by_uid(*uid), young: Duration::ZERO, is_forced: true };
-            remove::run(repository, &request).map(drop)
+            let result = remove::run(repository, &request);
+            shared.model.lock().unwrap().end_removal(*uid, is_protected, result.is_ok());
+            result.map(drop)
         }
         Job::Label { uid, tag } => {
             let change = LabelChange { add_tags: [tag.clone()].into(), ..LabelChange::default() };
@@ -106,13 +132,15 @@ pub fn run(process: &mut Process, job: &Job, shared: &Shared) -> Result<()> {
             shared.model.lock().unwrap().tags.entry(*uid).or_default().insert(tag.clone());
             Ok(())
         }
+        Job::Protect { uid, is_protected } => protect(repository, shared, *uid, *is_protected),
         Job::Scrub => {
             let versions = scrub::find_versions(repository, &ScrubScope::All)?.versions;
-            let request = ScrubRequest { versions, sample: None, source: None };
-            let report = scrub::run(repository, &request, &Progress::default(), &Cancel::default())?;
-            // Who has lost the lease may find a removed version half deleted.
-            assert!(report.is_clean() || has_lost_lease(process, shared), "{report:?}");
-            Ok(())
+            scrub(process, shared, &ScrubRequest { versions, sample: None, source: None })
+        }
+        Job::Mend { uid } => {
+            let versions = scrub::find_versions(repository, &ScrubScope::Versions(vec![by_uid(*uid)]))?.versions;
+            let content = shared.model.lock().unwrap().content_of(&versions[0]);
+            scrub(process, shared, &ScrubRequest { versions, sample: None, source: Some(&content) })
         }
         Job::Check => unreachable!("it was done above"),
         Job::Cleanup(request) => cleanup::run(repository, request, &Progress::default(), &Cancel::default()).map(drop),
@@ -153,6 +181,37 @@ fn go_on(repository: &Repository, shared: &Shared, uid: VersionUid, is_hinted: b
     )
 }
 
+/// Protects a version, or takes that back.
+pub fn protect(repository: &Repository, shared: &Shared, uid: VersionUid, is_protected: bool) -> Result<()> {
+    let change = LabelChange { protected: Some(is_protected), ..LabelChange::default() };
+    if is_protected {
+        let protecting = shared.model.lock().unwrap().begin_protection(uid);
+        label::run(repository, &by_uid(uid), &change)?;
+        shared.model.lock().unwrap().end_protection(&protecting);
+        return Ok(());
+    }
+    shared.model.lock().unwrap().begin_unprotection(uid);
+    let result = label::run(repository, &by_uid(uid), &change);
+    shared.model.lock().unwrap().end_unprotection(uid);
+    result.map(drop)
+}
+
+fn scrub(process: &Process, shared: &Shared, request: &ScrubRequest<'_>) -> Result<()> {
+    let repository = process.repository.as_ref().expect("it is open");
+    let report = scrub::run(repository, request, &Progress::default(), &Cancel::default())?;
+    // Who has lost the lease may find a removed version half deleted.
+    if report.is_clean() || has_lost_lease(process, shared) {
+        return Ok(());
+    }
+    assert!(report.different.is_empty() && report.unreadable.is_empty(), "{report:?}");
+    assert!(!shared.damages.lock().unwrap().is_empty(), "{report:?}");
+    for affected in &report.affected {
+        let version = &affected.manifest;
+        assert!(is_void(shared, version) || shared.is_touched(version), "{affected:?}");
+    }
+    Ok(())
+}
+
 fn restore(process: &Process, shared: &Shared, version: &Manifest) -> Result<()> {
     let uid = version.uid;
     let target = MemoryDevice::new(version.size_bytes);
@@ -170,21 +229,32 @@ fn restore(process: &Process, shared: &Shared, version: &Manifest) -> Result<()>
         }
         report => report?,
     };
-    if !report.lost.is_empty() {
-        let may_lose = (is_removed && lost_lease) || is_void(shared, version);
-        assert!(may_lose, "version {uid} has lost blocks: {:?}", report.lost);
-        return Err(Error::damaged("a void version has lost blocks"));
-    }
     let expected = shared.model.lock().unwrap().content_of(version).bytes;
-    assert!(all_bytes(&target) == *expected, "version {uid} was restored wrong");
+    refuse_wrong(version, &report, all_bytes(&target), &expected);
+    if !report.lost.is_empty() {
+        let may_lose = (is_removed && lost_lease) || is_void(shared, version) || shared.is_touched(version);
+        assert!(may_lose, "version {uid} has lost blocks: {:?}", report.lost);
+        return Err(Error::damaged("the version has lost blocks"));
+    }
     Ok(())
+}
+
+/// Whatever is not reported as lost must be right.
+pub fn refuse_wrong(version: &Manifest, report: &RestoreReport, restored: Vec<u8>, expected: &[u8]) {
+    let mut known = expected.to_vec();
+    for lost in &report.lost {
+        let range = version.block_size.byte_range(lost.blocks, version.size_bytes);
+        known[range.offset_bytes as usize..range.end_bytes() as usize].fill(0);
+    }
+    assert!(restored == known, "version {} was restored wrong: {:?}", version.uid, report.lost);
 }
 
 fn look_at_all(process: &mut Process, shared: &Shared) -> Result<()> {
     let repository = process.repository.as_mut().expect("it is open");
     let request = CheckRequest { repairs: false };
     let report = check::run(repository, &request, &Progress::default(), &Cancel::default())?;
-    assert!(!report.is_damaged() || has_lost_lease(process, shared), "{report:?}");
+    let may_be_damaged = has_lost_lease(process, shared) || !shared.damages.lock().unwrap().is_empty();
+    assert!(!report.is_damaged() || may_be_damaged, "{report:?}");
     Ok(())
 }
 

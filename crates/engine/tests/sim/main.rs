@@ -5,8 +5,10 @@
 //!  driver    starts jobs, chooses whose call of the store comes next, revokes, moves clocks, ends       one seed, one run
 //!  jobs      what a job does, on the real engine, and what it must find
 //!  process   a process of a simulated host: a store that fails, a clock that is wrong, a state folder
-//!  model     what every version must hold: plain bytes
-//!  ending    all leases given up, three lone cleanups: what must be there, and what must be gone
+//!  model     what every version must hold: plain bytes; what was removed, what was protected
+//!  late      puts that land after their callers have given up on them
+//!  damage    bits that flip and packs that are lost; which versions that breaks, and which can be healed
+//!  ending    all leases given up, damage found and healed, three lone cleanups: what must be there, and what must be gone
 //!  bucket    the same in a bucket, where each call is a request
 //! ```
 //!
@@ -15,7 +17,8 @@
 //! kind, so that a seed repeats nearly, and not to the letter. A seed that fails once may pass the next time; run it some
 //! times. What it has found becomes a fixed schedule (`traps`), which repeats to the letter.
 //!
-//! Not here: listings that lag behind puts, for no store that `init` accepts has them; damage (`damage`, `attack`).
+//! Not here: listings that lag behind puts, for no store that `init` accepts has them; damage of anything but packs
+//! (`damage`, `attack`).
 //! `make sim SEED=... JOBS=...` runs one seed for long.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails may panic")]
@@ -25,9 +28,11 @@
 mod support;
 
 mod bucket;
+mod damage;
 mod driver;
 mod ending;
 mod jobs;
+mod late;
 mod model;
 mod process;
 

@@ -31,10 +31,25 @@ pub struct Model {
     pub published: BTreeSet<VersionUid>,
     /// Versions that somebody has tried to remove.
     pub removed: BTreeSet<VersionUid>,
+    /// Versions of which a job has said that they are removed.
+    pub gone: BTreeSet<VersionUid>,
     /// All versions that were ever seen.
     pub known: Vec<VersionUid>,
     /// Tags that a job has said to be added.
     pub tags: BTreeMap<VersionUid, BTreeSet<String>>,
+    /// Published versions that a job has said to be protected, until somebody begins to take that back.
+    pub protected: BTreeSet<VersionUid>,
+    /// How many removals of a protected version are at work.
+    removing: BTreeMap<VersionUid, u64>,
+    /// How often somebody has begun to take protection back, and how often that has ended.
+    unprotecting: BTreeMap<VersionUid, (u64, u64)>,
+}
+
+/// What was known when a protection was begun.
+pub struct Protecting {
+    uid: VersionUid,
+    /// How often protection was taken back before; none if somebody is at it.
+    before: Option<u64>,
 }
 
 impl Model {
@@ -77,6 +92,58 @@ impl Model {
     pub fn content_of(&self, version: &Manifest) -> Content {
         let number = version.origin.source_url.strip_prefix("simulated://").expect("an address of ours");
         self.content(number.parse().unwrap())
+    }
+
+    /// Begins to protect a version.
+    pub fn begin_protection(&self, uid: VersionUid) -> Protecting {
+        let (begun, ended) = self.unprotecting.get(&uid).copied().unwrap_or_default();
+        Protecting { uid, before: (begun == ended).then_some(begun) }
+    }
+
+    /// Notes that a version was said to be protected. It counts where nobody took it back meanwhile, and nobody had begun to
+    /// remove the version: a removal that has failed may come later.
+    pub fn end_protection(&mut self, protecting: &Protecting) {
+        let uid = protecting.uid;
+        let (begun, _) = self.unprotecting.get(&uid).copied().unwrap_or_default();
+        if protecting.before == Some(begun) && self.published.contains(&uid) && !self.removed.contains(&uid) {
+            self.protected.insert(uid);
+        }
+    }
+
+    /// Begins to take protection back: from now on a removal may win.
+    pub fn begin_unprotection(&mut self, uid: VersionUid) {
+        self.unprotecting.entry(uid).or_default().0 += 1;
+        self.protected.remove(&uid);
+        if self.removing.get(&uid).is_some_and(|&count| count > 0) {
+            self.removed.insert(uid);
+        }
+    }
+
+    /// Notes that whoever took protection back has ended, well or not.
+    pub fn end_unprotection(&mut self, uid: VersionUid) {
+        self.unprotecting.entry(uid).or_default().1 += 1;
+    }
+
+    /// Begins to remove a version; says whether it is protected.
+    pub fn begin_removal(&mut self, uid: VersionUid) -> bool {
+        let is_protected = self.protected.contains(&uid);
+        if is_protected {
+            *self.removing.entry(uid).or_default() += 1;
+        } else {
+            self.removed.insert(uid);
+        }
+        is_protected
+    }
+
+    /// Notes the end of a removal. One of a protected version must have been refused.
+    pub fn end_removal(&mut self, uid: VersionUid, was_protected: bool, is_done: bool) {
+        if is_done {
+            self.gone.insert(uid);
+        }
+        if was_protected {
+            *self.removing.entry(uid).or_default() -= 1;
+            assert!(!is_done || self.removed.contains(&uid), "version {uid} was protected, and is removed");
+        }
     }
 
     /// Notes a version that was seen.
