@@ -1,7 +1,7 @@
 //! Makes a repository with very many slots, to measure what a cleanup needs for its mark.
 //!
 //! ```text
-//! cargo test -p backy2-engine many_slots -- --ignored
+//! cargo test --release -p backy2-engine many_slots -- --ignored
 //! ```
 //!
 //! with `BACKY2_MANY_REPOSITORY` (a folder with a repository that a key file opens), `BACKY2_MANY_STATE` (the state folder),
