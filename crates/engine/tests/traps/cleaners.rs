@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use backy_core::cancel::Cancel;
 use backy_core::names::{self, GcName, PackName};
 use backy_core::records::lease::JobKind;
+use backy_engine::progress::Progress;
+use backy_engine::scrub::{self, ScrubRequest};
 use backy_testkit::store::{FaultyStore, Operation};
 
 use crate::stage::{Stage, back_up, clean, try_remove};
@@ -109,4 +112,38 @@ fn h16_a_heal_is_not_undone_by_a_rewriter_that_comes_late() {
             break;
         }
     }
+}
+
+/// A block is damaged, and the map of its version, which is removed. So a cleanup first condemns the version, and then, when it
+/// has seen that nobody is at work, the block. Now a backup begins on a host that has the block in its catalog and has never
+/// heard of the damage; it has read the log, and the cleanup goes on to its end. The record of the damage must still be there,
+/// or the backup points to what is damaged.
+#[test]
+fn damage_is_not_forgotten_before_everybody_knows_that_the_slot_is_condemned() {
+    let mut stage = Stage::new(24);
+    let host = stage.host();
+    let content = noise(1, 12 * BLOCK);
+    let version = back_up(&host, &content, "a");
+    let faulty = FaultyStore::new(Arc::new(stage.store.clone()));
+    damage_slot(&faulty, &host.repository, slot_of(&host.repository, &version, 5).unwrap());
+    let finder = stage.host();
+    let request = ScrubRequest { versions: vec![version.clone()], sample: None, source: None };
+    scrub::run(&finder.repository, &request, &Progress::default(), &Cancel::default()).unwrap();
+    assert_eq!(objects(&stage.store, names::DAMAGE).len(), 1);
+    damage_slot(&faulty, &host.repository, version.map.root.unwrap());
+    try_remove(&finder, &version).unwrap();
+
+    let cleanup = stage.begin_cleanup();
+    let mut records = 0;
+    assert!(stage.go_to(&cleanup, |call| {
+        records += u32::from(call.is(Operation::Put, names::GC));
+        records == 2
+    }));
+    let job = stage.begin_backup(&host, &content, "b");
+    assert!(stage.go_to(&job, |call| call.is(Operation::List, names::DAMAGE)));
+    stage.finish(cleanup).unwrap();
+    let again = stage.finish(job).unwrap();
+    assert!(again.statistics.new_bytes < content.len() as u64, "most blocks are there");
+    stage.check(&[(&again, &content)]);
+    assert_eq!(objects(&stage.store, names::DAMAGE), []);
 }
