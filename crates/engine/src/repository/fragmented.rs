@@ -208,6 +208,10 @@ pub(super) fn publish(repository: &Repository, name: &str, size_bytes: u64, leas
 #[test]
 #[ignore = "makes a repository for scripts/bench/run.sh"]
 fn fragmented_volume_for_the_benchmark() {
+    if std::env::var_os("BACKY2_FRAGMENTED_BYTES").is_none() {
+        println!("skipped: it makes a repository for a measurement, and BACKY2_FRAGMENTED_BYTES is not set");
+        return;
+    }
     let size_bytes = variable("BYTES").parse::<u64>().unwrap();
     let piece: u64 = variable("PIECE").parse().unwrap();
     let environment = environment(size_bytes ^ piece);
