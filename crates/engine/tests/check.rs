@@ -125,12 +125,16 @@ fn every_flipped_object_is_found_and_no_other_is_named() {
 }
 
 #[test]
-fn a_flipped_header_is_found() {
+fn a_flipped_header_or_format_version_is_found() {
     let mut case = Case::new(3);
     let name = pack_object(&case.store, slot_of(&case.host.repository, &case.first, 0).unwrap().pack);
-    case.flip(&name, 20);
-    let report = check(&mut case.host);
-    assert_eq!(damaged(&report), [(name.to_string(), None)]);
+    let whole = case.store.get(&name, u64::MAX).unwrap();
+    for position in [8, 20, whole.len() - 44] {
+        case.flip(&name, position);
+        let report = check(&mut case.host);
+        assert_eq!(damaged(&report), [(name.to_string(), None)], "{position}");
+        case.store.put(&name, &whole).unwrap();
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::codec::fingerprint::Fingerprint;
 use crate::codec::seal::SealingKey;
-use crate::envelope::RecordKind;
+use crate::envelope::{RecordKind, check_format_version};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::ids::{EncryptionVersion, RepositoryId, SlotNumber};
 use crate::keys::KeySet;
@@ -43,6 +43,11 @@ impl Directory {
     /// Returns which object it is the directory of.
     pub fn name(&self) -> PackName {
         self.name
+    }
+
+    /// Returns the format version that the trailer tells of: another one than we know is a bit that has flipped.
+    pub fn told_format_version(&self) -> u16 {
+        self.trailer.format_version
     }
 
     /// Returns which data key the data slots are sealed under.
@@ -98,7 +103,14 @@ impl Directory {
 /// `Damaged` if it is not what was stored under this name, or `object_size` is not its size; `Unsupported` if a newer
 /// backy2 wrote it.
 pub fn read_directory(keys: &KeySet, name: PackName, object_size: Option<u64>, suffix: &[u8]) -> Result<SuffixRead> {
-    read(keys, name, object_size, suffix).context(|| format!("read the directory of pack {name}"))
+    let known = Trailer::told_version(suffix).map_or(Ok(()), check_format_version);
+    // A version that is not known may be a bit that has flipped: no tag covers it. What opens is not of a newer backy2, whose
+    // locators are sealed with other associated data (docs/format.md).
+    match (read(keys, name, object_size, suffix), known) {
+        (Err(_), Err(newer)) if newer.kind() == ErrorKind::Unsupported => Err(newer),
+        (read, _) => read,
+    }
+    .context(|| format!("read the directory of pack {name}"))
 }
 
 fn read(keys: &KeySet, name: PackName, object_size: Option<u64>, suffix: &[u8]) -> Result<SuffixRead> {

@@ -23,7 +23,8 @@ use crate::names::PackName;
 use crate::wire::Reader;
 
 pub(crate) const MAGIC: [u8; 8] = *b"BACKY2P\n";
-pub(crate) const FORMAT_VERSION: u16 = 1;
+/// The format version of packs that this program writes, and the only one that it reads.
+pub const FORMAT_VERSION: u16 = 1;
 
 /// The bytes of a header without the sealed key.
 pub const HEADER_BYTES: u32 = 64;
@@ -64,6 +65,11 @@ impl PackHeader {
             lease: LeaseId::from_bytes(lease),
         };
         Ok(PackHeader { name, encryption_version: EncryptionVersion(encryption_version) })
+    }
+
+    /// Returns the format version that the first bytes of a pack tell of.
+    pub(crate) fn told_version(object: &[u8]) -> Option<u16> {
+        object.get(MAGIC.len()..).and_then(|rest| rest.first_chunk()).map(|bytes| u16::from_le_bytes(*bytes))
     }
 
     pub(crate) fn write(&self, output: &mut Vec<u8>) {

@@ -418,11 +418,37 @@ fn newer_formats_and_sealed_keys_ask_for_an_update() {
     columns.extend_from_slice(&[1, 3, 0]);
     columns.resize(5 + 7 + 9 + 3, 0);
     assert_eq!(Locators::decode(&columns, 1).unwrap_err().kind(), ErrorKind::Unsupported);
-    for (at, value) in [(8, 2), (10, 1), (10, 9), (size - 44, 2)] {
+    for changes in [vec![(8, 2), (size - 44, 2)], vec![(10, 1)], vec![(10, 9)]] {
         let mut newer = pack.bytes.clone();
-        newer[at] = value;
+        changes.iter().for_each(|&(at, value)| newer[at] = value);
+        let hash = blake3::hash(&newer[..size - 40]);
+        newer[size - 40..size - 8].copy_from_slice(hash.as_bytes());
         let error = verify_pack_bytes(&newer).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{at}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{changes:?}: {error}");
         assert!(error.to_string().contains("update backy2"), "{error}");
     }
+}
+
+#[test]
+fn a_bit_that_flips_in_a_format_version_is_damage_and_keeps_nobody_from_reading() {
+    let keys = keys_of(&[1]);
+    let pack = write(&keys, NAME, &samples());
+    let size = pack.bytes.len();
+    for at in [8, 9, 10, size - 44, size - 43] {
+        for bit in 0..8 {
+            let mut flipped = pack.bytes.clone();
+            flipped[at] ^= 1 << bit;
+            assert_eq!(verify_pack_bytes(&flipped).unwrap_err().kind(), ErrorKind::Damaged, "{at} {bit}");
+            let directory = directory(&keys, NAME, &flipped).unwrap();
+            assert_eq!(directory.told_format_version() == 1, at < size - 44, "{at} {bit}");
+            for (number, plain) in (0u16..).map(SlotNumber).zip(&samples()) {
+                assert_eq!(open(&keys, &directory, &flipped, number).unwrap(), plain.bytes);
+            }
+        }
+    }
+    // What does not open as ours is of a newer backy2.
+    let mut newer = pack.bytes;
+    newer[size - 44] = 2;
+    newer[size - 70] ^= 1;
+    assert_eq!(directory(&keys, NAME, &newer).unwrap_err().kind(), ErrorKind::Unsupported);
 }

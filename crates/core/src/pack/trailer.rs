@@ -15,15 +15,18 @@
 //! The fingerprints follow the last slot, the locators follow the fingerprints, the trailer follows the locators.
 
 use crate::codec::seal::Suite;
-use crate::envelope::{OBJECT_BYTES_MAX, check_format_version};
+use crate::envelope::OBJECT_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::pack::SLOTS_MAX;
-use crate::pack::header::{FORMAT_VERSION, HEADER_BYTES};
+use crate::pack::header::HEADER_BYTES;
 use crate::pack::locators;
 use crate::wire::Reader;
 
 const MAGIC: [u8; 8] = *b"BACKY2E\n";
 const HASH_BYTES: usize = 32;
+
+/// Where the format version is.
+const VERSION_AT: usize = 20;
 
 /// The bytes of a trailer.
 pub(crate) const TRAILER_BYTES: usize = 64;
@@ -42,11 +45,13 @@ pub(crate) struct Trailer {
     pub locators_offset: u32,
     pub locators_length: u32,
     pub slot_count: u32,
+    /// May be that of a newer backy2: then nothing else here need mean anything.
+    pub format_version: u16,
     pub hash: [u8; 32],
 }
 
 impl Trailer {
-    /// Reads the trailer from the last bytes of a pack.
+    /// Reads the trailer from the last bytes of a pack, whatever its format version.
     pub(crate) fn parse(suffix: &[u8]) -> Result<Trailer> {
         let Some(bytes) = suffix.last_chunk::<TRAILER_BYTES>() else {
             return Err(Error::damaged("it is too short for a pack"));
@@ -59,13 +64,25 @@ impl Trailer {
         if reader.array()? != MAGIC {
             return Err(reader.error("does not end like one"));
         }
-        check_format_version(format_version)?;
-        let trailer =
-            Trailer { fingerprints_offset, fingerprints_length, locators_offset, locators_length, slot_count, hash };
+        let trailer = Trailer {
+            fingerprints_offset,
+            fingerprints_length,
+            locators_offset,
+            locators_length,
+            slot_count,
+            format_version,
+            hash,
+        };
         if reserved != 0 || !trailer.is_in_bounds() {
             return Err(reader.error("is out of bounds"));
         }
         Ok(trailer)
+    }
+
+    /// Returns the format version that the last bytes of a pack tell of, also where the rest means nothing to us.
+    pub(crate) fn told_version(suffix: &[u8]) -> Option<u16> {
+        let bytes = suffix.last_chunk::<TRAILER_BYTES>()?;
+        bytes.get(VERSION_AT..).and_then(|rest| rest.first_chunk()).map(|bytes| u16::from_le_bytes(*bytes))
     }
 
     fn is_in_bounds(&self) -> bool {
@@ -95,7 +112,7 @@ impl Trailer {
         ] {
             output.extend_from_slice(&number.to_le_bytes());
         }
-        output.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        output.extend_from_slice(&self.format_version.to_le_bytes());
         output.extend_from_slice(&[0; 2]);
         let hash = blake3::hash(output);
         output.extend_from_slice(hash.as_bytes());

@@ -10,7 +10,7 @@ use crate::ids::{EncryptionVersion, Generation, SlotNumber};
 use crate::keys::KeySet;
 use crate::names::PackName;
 use crate::pack::directory::section_associated;
-use crate::pack::header::PackHeader;
+use crate::pack::header::{FORMAT_VERSION, PackHeader};
 use crate::pack::locators::Locators;
 use crate::pack::trailer::{TRAILER_BYTES, Trailer};
 use crate::pack::{Directory, PACK_BYTES_MAX, PLAIN_BYTES_MAX, SLOTS_MAX, SlotKind, slot_associated};
@@ -199,6 +199,7 @@ impl PackWriter {
         let (locators_offset, locators_length) =
             self.append_section(RecordKind::PackLocators, &locators, environment)?;
         let trailer = Trailer {
+            format_version: FORMAT_VERSION,
             fingerprints_offset,
             fingerprints_length,
             locators_offset,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use backy_core::ids::{LeaseId, PackId, SlotNumber};
 use backy_core::names::{self, PackName};
-use backy_core::pack::header::{HEADER_BYTES, PackHeader};
+use backy_core::pack::header::{FORMAT_VERSION, HEADER_BYTES, PackHeader};
 use backy_core::pack::{Directory, SlotKind};
 use backy_core::slots::{SlotSet, SlotSets};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
@@ -214,9 +214,13 @@ impl Surveyor<'_> {
         Ok(directory)
     }
 
-    /// Says what is wrong with the header of an object whose directory is right.
+    /// Says what is wrong with the header of an object whose directory is right, or with the format version in its trailer.
     fn header_problem(&self, directory: &Directory) -> Result<Option<Error>> {
         let name = directory.name();
+        let told = directory.told_format_version();
+        if told != FORMAT_VERSION {
+            return Ok(Some(Error::damaged(format!("its trailer says that it has format version {told}"))));
+        }
         let mut header = Vec::new();
         let range = ObjectRange::Exact { offset_bytes: 0, length_bytes: u64::from(HEADER_BYTES) };
         let read = self.look.repository.store().get_range(&name.object_name(), range, &mut header);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use backy_core::ids::{PackId, SlotAddress, SlotNumber};
 use backy_core::map::{MapPart, Place, salvage_map, visit_map_slots};
 use backy_core::names::{self, ObjectName, PackName};
-use backy_core::pack::header::PackHeader;
+use backy_core::pack::header::{FORMAT_VERSION, PackHeader};
 use backy_core::pack::{SlotOpener, SuffixRead, read_directory, read_fingerprints};
 use backy_core::records::manifest::Manifest;
 use backy_core::slots::{SlotSet, SlotSets};
@@ -113,8 +113,10 @@ impl Truth {
                 truth.bad_objects.insert(object.name);
                 continue;
             };
-            let mut is_good = PackHeader::parse(&bytes)
-                .is_ok_and(|header| header.name == pack && header.encryption_version == directory.encryption_version());
+            let is_right =
+                |header: PackHeader| header.name == pack && header.encryption_version == directory.encryption_version();
+            let mut is_good =
+                directory.told_format_version() == FORMAT_VERSION && PackHeader::parse(&bytes).is_ok_and(is_right);
             for (slot, locator) in directory.slots() {
                 let start = locator.offset_bytes as usize;
                 let mut sealed = bytes[start..start + locator.stored_length as usize].to_vec();
