@@ -185,7 +185,14 @@ impl Lost {
         }
         problems.extend(self.senseless.into_iter().take(1));
         let problem = format!("{count} of its blocks are lost: {}", problems.join("; "));
-        let finding = Finding::damage(&subject.object, problem, meaning).of(subject.uid);
+        let finding = if subject.is_void && subject.is_checkpoint {
+            let meaning = "its job's lease had been given up, and some of its blocks were deleted meanwhile; no complete \
+                           version misses them: continue the backup, or begin a new one";
+            Finding::harmless(&subject.object, problem, meaning)
+        } else {
+            Finding::damage(&subject.object, problem, meaning)
+        };
+        let finding = finding.of(subject.uid);
         let extents =
             blocks.into_iter().map(|range| subject.block_size.byte_range(range, subject.size_bytes)).collect();
         Finding { extents, ..finding }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backy_core::ids::VersionUid;
+use backy_core::ids::{LeaseId, VersionUid};
 use backy_core::keys::RecordKind;
 use backy_core::map::MapRoot;
 use backy_core::names::{self, ObjectName};
@@ -29,14 +29,18 @@ pub(super) struct Subject {
     pub block_size: BlockSize,
     /// The size of the volume.
     pub size_bytes: u64,
-    /// It was published by a job that had lost its lease.
+    /// The lease of the job that wrote it.
+    pub lease: LeaseId,
+    /// It was written by a job that had lost its lease.
     pub is_void: bool,
+    /// It is a checkpoint of an incomplete version.
+    pub is_checkpoint: bool,
 }
 
 impl Subject {
-    fn of(uid: VersionUid, object: ObjectName, manifest: &Manifest) -> Subject {
-        let Manifest { map, block_size, size_bytes, .. } = *manifest;
-        Subject { uid, object, map, block_size, size_bytes, is_void: false }
+    fn of(uid: VersionUid, object: ObjectName, manifest: &Manifest, is_checkpoint: bool) -> Subject {
+        let Manifest { map, block_size, size_bytes, lease, .. } = *manifest;
+        Subject { uid, object, map, block_size, size_bytes, lease, is_void: false, is_checkpoint }
     }
 }
 
@@ -45,7 +49,6 @@ pub(super) fn look(look: &Look<'_>, small: &Small, report: &mut CheckReport) -> 
     let versions = list_versions(look.repository)?;
     let condemned = look.repository.condemned_versions();
     let mut subjects = Vec::new();
-    let mut writers = BTreeMap::new();
     for (&uid, objects) in &versions {
         look.cancel.check()?;
         marks(look, uid, objects, report)?;
@@ -57,8 +60,7 @@ pub(super) fn look(look: &Look<'_>, small: &Small, report: &mut CheckReport) -> 
             Some((_, Some(manifest))) => {
                 report.version_count += 1;
                 report.unread_count += u64::from(manifest.missing_blocks.0 > 0);
-                writers.insert(uid, manifest.lease);
-                subjects.push(Subject::of(uid, names::manifest(uid), &manifest));
+                subjects.push(Subject::of(uid, names::manifest(uid), &manifest, false));
             }
             Some((checkpoints, None)) => {
                 report.incomplete_count += u64::from(!checkpoints.is_empty());
@@ -71,8 +73,8 @@ pub(super) fn look(look: &Look<'_>, small: &Small, report: &mut CheckReport) -> 
     let revoked = look.repository.revoked_leases()?;
     for subject in &mut subjects {
         let is_checked = versions.get(&subject.uid).is_some_and(|objects| objects.is_checked);
-        subject.is_void = writers.get(&subject.uid).is_some_and(|lease| revoked.contains(lease)) && !is_checked;
-        if subject.is_void {
+        subject.is_void = revoked.contains(&subject.lease) && !is_checked;
+        if subject.is_void && !subject.is_checkpoint {
             let problem = "the lease of its job was given up before the job had ended";
             let meaning = "the version counts as invalid until a cleanup has looked at it again";
             report.findings.push(Finding::harmless(&subject.object, problem, meaning).of(subject.uid));
@@ -101,7 +103,7 @@ fn read(look: &Look<'_>, uid: VersionUid, objects: &VersionObjects, report: &mut
             .and_then(|read| read.map(|read| check_checkpoint(uid, &name, &read).map(|()| read)).transpose());
         let meaning = "the backup cannot be continued from here, and no cleanup deletes anything while it is there";
         let Some(checkpoint) = taken(uid, &name, checkpoint, meaning, report)? else { continue };
-        subjects.push(Subject::of(uid, name, &checkpoint.version));
+        subjects.push(Subject::of(uid, name, &checkpoint.version, true));
     }
     Ok(Some((subjects, None)))
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use backy_core::ErrorKind;
+use backy_core::cancel::Cancel;
 use backy_core::names;
 use backy_core::records::label::LabelChange;
 use backy_engine::backup::BackupRequest;
+use backy_engine::check::{self, CheckRequest, Finding, Weight};
 use backy_engine::label;
+use backy_engine::progress::Progress;
 use backy_engine::repository::versions::VersionState;
 use backy_testkit::device::MemoryDevice;
 use backy_testkit::store::{Fault, FaultyStore, Operation, Rule};
@@ -44,7 +47,12 @@ fn whatever_put_of_a_backup_comes_late_nothing_is_listed_as_good_that_is_not() {
             clean(&stage.host());
             store.land(0).unwrap();
             for round in 0..2 {
-                let host = stage.host();
+                let mut host = stage.host();
+                let all = CheckRequest { repairs: false };
+                let report = check::run(&mut host.repository, &all, &Progress::default(), &Cancel::default()).unwrap();
+                let damaged = report.findings.iter().filter(|finding| finding.weight == Weight::Damage);
+                let damaged: Vec<&Finding> = damaged.filter(|finding| !finding.object.ends_with("/manifest")).collect();
+                assert!(damaged.is_empty(), "{is_mute} {skip}: {damaged:#?}");
                 for entry in host.repository.versions().unwrap().versions {
                     if entry.state == VersionState::Valid {
                         let (restored, report) = host.restore(&entry.manifest);
