@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use disks::Mount;
+use rustix::process::{Pid, Signal, kill_process};
 use support::{Place, random};
 
 const MIB: usize = 1 << 20;
@@ -84,7 +85,7 @@ impl Server {
     /// Stops it and returns what it said.
     fn stop(mut self) -> String {
         let child = self.child.take().unwrap();
-        assert!(Command::new("/bin/kill").arg(child.id().to_string()).status().unwrap().success());
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{said}");

@@ -153,7 +153,7 @@ proptest! {
             assert_eq!(open(&keys, &good, &changed, number).unwrap_err().kind(), ErrorKind::Damaged);
         } else if (range.offset_bytes..range.end_bytes()).contains(&(at as u64)) {
             assert_eq!(fingerprints(&keys, &good, &changed).unwrap_err().kind(), ErrorKind::Damaged);
-        } else if at as u64 >= range.end_bytes() && !is_hash(at, changed.len()) {
+        } else if at as u64 >= range.end_bytes() && !is_hash(at, changed.len()) && !is_version(at, changed.len()) {
             assert!(directory(&keys, NAME, &changed).is_err());
         }
     }
@@ -197,6 +197,11 @@ proptest! {
             assert_eq!(end, locators.end_bytes());
         }
     }
+}
+
+/// The format version in the trailer, which no tag covers.
+fn is_version(at: usize, length: usize) -> bool {
+    (length - 44..length - 42).contains(&at)
 }
 
 fn is_hash(at: usize, object_bytes: usize) -> bool {
@@ -445,6 +450,12 @@ fn a_bit_that_flips_in_a_format_version_is_damage_and_keeps_nobody_from_reading(
                 assert_eq!(open(&keys, &directory, &flipped, number).unwrap(), plain.bytes);
             }
         }
+    }
+    // What was cut has no version at all.
+    for length in [size - 1, size - 20, size - 64, size / 2] {
+        let cut = &pack.bytes[..length];
+        assert_eq!(read_directory(&keys, NAME, None, cut).unwrap_err().kind(), ErrorKind::Damaged, "{length}");
+        assert_eq!(verify_pack_bytes(cut).unwrap_err().kind(), ErrorKind::Damaged, "{length}");
     }
     // What does not open as ours is of a newer backy2.
     let mut newer = pack.bytes;

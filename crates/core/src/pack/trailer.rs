@@ -79,9 +79,10 @@ impl Trailer {
         Ok(trailer)
     }
 
-    /// Returns the format version that the last bytes of a pack tell of, also where the rest means nothing to us.
+    /// Returns the format version that the last bytes of a pack tell of, also where the rest means nothing to us; none if
+    /// they are not the end of a pack.
     pub(crate) fn told_version(suffix: &[u8]) -> Option<u16> {
-        let bytes = suffix.last_chunk::<TRAILER_BYTES>()?;
+        let bytes = suffix.last_chunk::<TRAILER_BYTES>().filter(|bytes| bytes.ends_with(&MAGIC))?;
         bytes.get(VERSION_AT..).and_then(|rest| rest.first_chunk()).map(|bytes| u16::from_le_bytes(*bytes))
     }
 
