@@ -12,12 +12,14 @@ use support::{Place, Run, bare, finish, random, run_of};
 
 const IMAGE_BYTES: usize = 72 << 20;
 
-/// Interrupts the program as soon as `has_begun` says so.
+/// Interrupts the program as soon as `has_begun` says so; twice, as `timeout` does, which signals the process and its group.
 fn interrupt(mut child: Child, has_begun: impl Fn() -> bool) -> Run {
     while !has_begun() {
         assert!(child.try_wait().unwrap().is_none(), "it ended too early: {:#?}", child.wait_with_output());
         std::thread::yield_now();
     }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     run_of(child.wait_with_output().unwrap())
 }
