@@ -29,7 +29,7 @@ use backy_testkit::device::MemoryDevice;
 use backy_testkit::random::environment_with_clock;
 use backy_testkit::store::{CrashMoment, Fault, FaultyStore, Operation, Rule, is_crash};
 use std::time::Duration;
-use support::{Host, all_bytes, new_store, noise, objects, pack_object, seeded, spec};
+use support::{Host, all_bytes, new_store, noise, objects, pack_object, seeded, slot_of, spec};
 
 const BLOCK: usize = 4096;
 
@@ -332,6 +332,29 @@ fn what_is_known_of_a_lost_pack_goes_when_no_version_needs_it() {
     clean(&host);
     assert_eq!(objects(&store, names::DAMAGE), []);
     assert_eq!(host.restore(&good).0, all_bytes(&device));
+}
+
+/// A full disk: what nobody needs goes before anything is written anew, which has no room yet. The rewriting came first, and
+/// nothing ever went.
+#[test]
+fn where_there_is_no_room_to_write_a_pack_anew_dead_packs_go_all_the_same() {
+    let environment = seeded(11);
+    let store = FaultyStore::new(Arc::new(new_store(&environment)));
+    let host = living(Host::new(Arc::new(store.clone()), environment.clone()));
+    let content = noise(1, 100 * BLOCK);
+    let half = MemoryDevice::with_bytes(&content[..50 * BLOCK]);
+    let whole = host.backup(&MemoryDevice::with_bytes(&content), "a").manifest;
+    let kept = host.backup(&half, "b").manifest;
+    let dead = host.backup(&MemoryDevice::with_bytes(&noise(2, 100 * BLOCK)), "c").manifest;
+    remove(&host, &whole);
+    remove(&host, &dead);
+    let dead_pack = pack_object(&store, slot_of(&host.repository, &dead, 0).unwrap().pack);
+    store.add_rule(Rule::always(Operation::Put, names::PACKS, Fault::Before(ErrorKind::NoSpace)));
+    assert_eq!(try_clean(&host, &everything()).unwrap_err().kind(), ErrorKind::NoSpace);
+    assert!(!objects(&store, names::PACKS).contains(&dead_pack));
+    store.behave();
+    clean(&host);
+    assert_eq!(host.restore(&kept).0, all_bytes(&half));
 }
 
 #[test]

@@ -20,26 +20,23 @@ use crate::repository::rewrite::RewriteOutcome;
 pub(super) fn run(pass: &Pass<'_>, work: Vec<Work>, marked: &Marked, report: &mut CleanupReport) -> Result<bool> {
     pass.progress.total_bytes.set(work.iter().map(Work::bytes).sum());
     pass.progress.done_bytes.set(0);
-    let mut dead: Vec<Work> = Vec::new();
-    for pack in work {
+    // What makes room first: to write a pack anew takes some.
+    let (dead, rest): (Vec<Work>, Vec<Work>) = work.into_iter().partition(|pack| is_dead(pack, marked));
+    for packs in dead.chunks(AT_ONCE) {
+        pass.cancel.check()?;
+        delete_packs(pass, packs, report)?;
+    }
+    for pack in rest {
         pass.cancel.check()?;
         if (pass.is_over)() {
             report.is_unfinished = true;
-            break;
+            return Ok(false);
         }
-        if is_dead(&pack, marked) {
-            dead.push(pack);
-            if dead.len() >= AT_ONCE {
-                delete_packs(pass, &std::mem::take(&mut dead), report)?;
-            }
-        } else {
-            let bytes = pack.bytes();
-            rewrite_pack(pass, pack, report)?;
-            pass.progress.done_bytes.add(bytes);
-        }
+        let bytes = pack.bytes();
+        rewrite_pack(pass, pack, report)?;
+        pass.progress.done_bytes.add(bytes);
     }
-    delete_packs(pass, &dead, report)?;
-    Ok(!report.is_unfinished)
+    Ok(true)
 }
 
 /// Says whether nobody needs anything of a pack, and all that it ever had may go.
