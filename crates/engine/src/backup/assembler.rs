@@ -9,13 +9,14 @@ use std::time::Duration;
 use backy_core::ids::VersionUid;
 use backy_core::keys::RecordKind;
 use backy_core::map::{Extent, MapBuilder, MapRoot, MapWriter, Place};
-use backy_core::names;
+use backy_core::names::{self, ObjectName};
 use backy_core::records::index::IndexedPack;
 use backy_core::records::manifest::{Checkpoint, Manifest, Statistics};
 use backy_core::units::{BlockCount, BlockIndex};
 use backy_core::{Error, ErrorKind, Result, ResultExt};
 use backy_store::object_store::list_all;
 use crossbeam_channel::{Receiver, never, select};
+use serde::Serialize;
 
 use super::flow::{Durable, OpenPack, PackNumber, Update, indexed};
 use super::stop::Stop;
@@ -49,6 +50,7 @@ pub(super) struct Assembler<'a> {
     continued: Option<VersionUid>,
     last_checkpoint: Option<Duration>,
     has_new_packs: bool,
+    has_lost_put: bool,
 }
 
 /// Which packs of this job are durable: all below one number, and some above.
@@ -118,6 +120,7 @@ impl<'a> Assembler<'a> {
             continued,
             last_checkpoint: None,
             has_new_packs: false,
+            has_lost_put: false,
             draft,
         })
     }
@@ -160,6 +163,18 @@ impl<'a> Assembler<'a> {
         self.last_checkpoint.is_some()
     }
 
+    /// Says whether the put of a checkpoint or of the manifest has failed: it may arrive all the same, long after.
+    pub(super) fn has_lost_put(&self) -> bool {
+        self.has_lost_put
+    }
+
+    /// Puts a checkpoint or the manifest; durable when it returns.
+    fn put<R: Serialize>(&mut self, kind: RecordKind, name: &ObjectName, record: &R) -> Result<()> {
+        let put = self.repository.put_record(kind, name, record);
+        self.has_lost_put |= put.is_err();
+        put
+    }
+
     /// Publishes the version: durable when it returns.
     pub(super) fn publish(&mut self, open: OpenPack, end: BlockIndex) -> Result<Manifest> {
         self.adopt(open)?;
@@ -176,7 +191,7 @@ impl<'a> Assembler<'a> {
         let name = names::manifest(manifest.uid);
         self.put_index();
         self.lease.refuse_revoked().context(|| "publish the version")?;
-        self.repository.put_record(RecordKind::Manifest, &name, &manifest).context(|| "publish the version")?;
+        self.put(RecordKind::Manifest, &name, &manifest).context(|| "publish the version")?;
         self.confirm(&manifest)?;
         self.refuse_removed(manifest.uid)?;
         self.remove_continued()?;
@@ -299,7 +314,7 @@ impl<'a> Assembler<'a> {
         let checkpoint = Checkpoint { number, position: self.position, version: self.described(map) };
         checkpoint.check().context(|| "write a checkpoint")?;
         let name = names::checkpoint(self.draft.uid, number);
-        self.repository.put_record(RecordKind::Checkpoint, &name, &checkpoint).context(|| "write a checkpoint")?;
+        self.put(RecordKind::Checkpoint, &name, &checkpoint).context(|| "write a checkpoint")?;
         self.last_checkpoint = Some(self.repository.environment().clock.elapsed());
         self.has_new_packs = false;
         Ok(())

@@ -163,14 +163,13 @@ pub fn run(
     {
         done = attempt(repository, &lease, request, progress, cancel, &mut left);
     }
-    if let Err(failure) = &done
-        && (left.has_lost_checkpoint || may_leave_a_put(failure.error.kind()))
-    {
-        // A put that has failed may arrive long after: then what it brings must count as written without a lease.
-        if let Err(error) = repository.revoke_lease(lease.id(), "its job has failed") {
-            warn!("the lease of this job could not be revoked, and stays until somebody finds it overdue: {error}");
-            lease.leave();
-        }
+    let may_leave_a_put =
+        left.has_lost_put || done.as_ref().is_err_and(|failure| may_leave_a_put(failure.error.kind()));
+    // A put that has failed may arrive long after: then what it brings must count as written without a lease. A version that
+    // was published all the same is marked as good.
+    if may_leave_a_put && let Err(error) = repository.revoke_lease(lease.id(), "a put of its job has failed") {
+        warn!("the lease of this job could not be revoked, and stays until somebody finds it overdue: {error}");
+        lease.leave();
     }
     done
 }
@@ -180,12 +179,12 @@ pub fn run(
 struct Left {
     /// A checkpoint that it can be continued from.
     has_checkpoint: bool,
-    /// A checkpoint whose put has failed.
-    has_lost_checkpoint: bool,
+    /// The put of a checkpoint or of a manifest has failed, whatever became of the backup.
+    has_lost_put: bool,
 }
 
-/// Says whether a failure may be that of a put, or hide one: all but those of which we know that they come before the first
-/// put, or after puts that went well. What a store says at last need not be what it said at the first attempt.
+/// Says whether a failure may have kept somebody from putting a checkpoint, and hide that its put has failed: all but those
+/// that come before the first put, or when the user stops the job.
 fn may_leave_a_put(kind: ErrorKind) -> bool {
     !matches!(kind, ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Cancelled)
 }

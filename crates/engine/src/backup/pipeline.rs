@@ -132,11 +132,11 @@ pub(super) fn pipeline(
         Err(error) => {
             if let Err(failure) = assembler.give_up(open) {
                 warn!("the last checkpoint could not be written: {failure}");
-                left.has_lost_checkpoint = true;
             }
             Err(error)
         }
     };
     left.has_checkpoint = assembler.has_checkpoint();
+    left.has_lost_put |= assembler.has_lost_put();
     published
 }

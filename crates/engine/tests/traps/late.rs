@@ -24,7 +24,9 @@ const BLOCK: usize = 4096;
 /// lease is to be revoked; it dropped the lease all the same, so that a manifest which came later counted as good.
 #[test]
 fn whatever_put_of_a_backup_comes_late_nothing_is_listed_as_good_that_is_not() {
-    for is_mute in [false, true] {
+    // Whatever the store says at last: the put was under way before.
+    let kinds = [ErrorKind::Unavailable, ErrorKind::NotFound, ErrorKind::InvalidInput];
+    for (kind, is_mute) in kinds.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
         for skip in 0.. {
             let mut stage = Stage::new(60);
             let host = stage.host();
@@ -32,7 +34,7 @@ fn whatever_put_of_a_backup_comes_late_nothing_is_listed_as_good_that_is_not() {
             let shared = &content[..20 * BLOCK];
             let removed = back_up(&host, shared, "other");
             let store = FaultyStore::new(Arc::new(stage.store.clone()));
-            store.add_rule(Rule::once(Operation::Put, "", Fault::Late).after(skip));
+            store.add_rule(Rule::once(Operation::Put, "", Fault::Late(kind)).after(skip));
             if is_mute {
                 store.add_rule(Rule::always(Operation::Put, names::LEASES, Fault::Before(ErrorKind::Unavailable)));
             }
@@ -52,11 +54,15 @@ fn whatever_put_of_a_backup_comes_late_nothing_is_listed_as_good_that_is_not() {
                 let report = check::run(&mut host.repository, &all, &Progress::default(), &Cancel::default()).unwrap();
                 let damaged = report.findings.iter().filter(|finding| finding.weight == Weight::Damage);
                 let damaged: Vec<&Finding> = damaged.filter(|finding| !finding.object.ends_with("/manifest")).collect();
-                assert!(damaged.is_empty(), "{is_mute} {skip}: {damaged:#?}");
+                assert!(damaged.is_empty(), "{kind:?} {is_mute} {skip}: {damaged:#?}");
                 for entry in host.repository.versions().unwrap().versions {
                     if entry.state == VersionState::Valid {
                         let (restored, report) = host.restore(&entry.manifest);
-                        assert!(report.lost.is_empty() && restored == content, "{is_mute} {skip}: {:?}", report.lost);
+                        assert!(
+                            report.lost.is_empty() && restored == content,
+                            "{kind:?} {is_mute} {skip}: {:?}",
+                            report.lost
+                        );
                     }
                     if entry.state == VersionState::Incomplete && round > 0 {
                         let continued = Some(spec(&entry.manifest));
@@ -79,7 +85,7 @@ fn a_label_that_comes_after_its_version_was_deleted_goes_with_the_next_cleanup()
     let host = stage.host();
     let version = back_up(&host, &noise(1, BLOCK), "a");
     let store = FaultyStore::new(Arc::new(stage.store.clone()));
-    store.add_rule(Rule::once(Operation::Put, names::LABELS, Fault::Late));
+    store.add_rule(Rule::once(Operation::Put, names::LABELS, Fault::Late(ErrorKind::Unavailable)));
     let change = LabelChange { add_tags: ["late".to_owned()].into(), ..LabelChange::default() };
     let late = stage.open(Arc::new(store.clone()), 0, new_folder());
     label::run(&late.repository, &spec(&version), &change).unwrap_err();

@@ -20,8 +20,8 @@ pub enum Fault {
     },
     /// A put or delete happens twice, as if the network had repeated it; it succeeds.
     Repeated,
-    /// A put fails with `Unavailable`, and is on its way: it happens when [`super::FaultyStore::land`] says so.
-    Late,
+    /// A put fails with this, and is on its way: it happens when [`super::FaultyStore::land`] says so.
+    Late(ErrorKind),
     /// A put succeeds, and once more is on its way.
     RepeatedLate,
 }

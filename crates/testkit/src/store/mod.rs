@@ -179,8 +179,8 @@ impl FaultyStore {
                 act(Effect::Torn { kept_bytes }).and_then(|_| fail(ErrorKind::Unavailable))
             }
             Trouble::Fault(Fault::Repeated) => act(Effect::Whole).and_then(|_| act(Effect::Whole)),
-            Trouble::Fault(Fault::Late | Fault::RepeatedLate) if operation != Operation::Put => act(Effect::Whole),
-            Trouble::Fault(Fault::Late) => act(Effect::Late).and_then(|_| fail(ErrorKind::Unavailable)),
+            Trouble::Fault(Fault::Late(_) | Fault::RepeatedLate) if operation != Operation::Put => act(Effect::Whole),
+            Trouble::Fault(Fault::Late(kind)) => act(Effect::Late).and_then(|_| fail(kind)),
             Trouble::Fault(Fault::RepeatedLate) => act(Effect::Late).and_then(|_| act(Effect::Whole)),
         };
         let bytes = outcome.as_ref().map_or(put_bytes, |(_, bytes)| *bytes);

@@ -118,7 +118,7 @@ impl State {
             (rates.before_permille, Fault::Before(ErrorKind::Unavailable)),
             (rates.after_permille, Fault::After(ErrorKind::Unavailable)),
             (changes(rates.repeated_permille), Fault::Repeated),
-            (puts(rates.late_permille), Fault::Late),
+            (puts(rates.late_permille), Fault::Late(ErrorKind::Unavailable)),
             (puts(rates.repeated_late_permille), Fault::RepeatedLate),
         ];
         let mut drawn = self.random.random_range(0..1000);

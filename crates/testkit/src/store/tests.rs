@@ -164,7 +164,7 @@ fn objects_are_damaged_behind_the_back() {
 #[test]
 fn late_puts_happen_when_they_are_let_and_not_before() {
     let (store, memory) = faulty();
-    store.add_rule(Rule::once(Operation::Put, "a", Fault::Late));
+    store.add_rule(Rule::once(Operation::Put, "a", Fault::Late(ErrorKind::Unavailable)));
     store.add_rule(Rule::once(Operation::Put, "b", Fault::RepeatedLate));
     assert_eq!(store.put(&name("a"), b"1").unwrap_err().kind(), ErrorKind::Unavailable);
     store.put(&name("b"), b"2").unwrap();
