@@ -82,6 +82,8 @@ struct Lost {
     slots: Vec<SlotAddress>,
     /// Extents that no pack can have.
     senseless: Vec<String>,
+    /// Something is gone that was never condemned, so no cleanup has deleted it.
+    has_uncondemned: bool,
 }
 
 /// Says which blocks of which versions are lost.
@@ -91,13 +93,19 @@ pub(super) fn attribute(
     missing: &SlotSets,
     report: &mut CheckReport,
 ) -> Result<()> {
+    let is_given_up = |subject: &Subject| subject.is_void && subject.is_checkpoint;
+    let condemned = match subjects.iter().any(is_given_up) {
+        true => look.repository.condemned_slots()?,
+        false => SlotSets::default(),
+    };
     for subject in subjects {
         look.cancel.check()?;
         let mut lost = Lost::default();
         salvage_map(look.repository, subject.map, &mut |part| {
             match part {
-                MapPart::Extent(extent) => lost.take(&extent, missing)?,
+                MapPart::Extent(extent) => lost.take(&extent, missing, &condemned)?,
                 MapPart::Lost { blocks, address, error } => {
+                    lost.has_uncondemned |= !condemned.contains(address);
                     lost.blocks.push(blocks);
                     lost.parts.push((address, blocks, error.to_string()));
                 }
@@ -121,10 +129,11 @@ fn is_still_there(look: &Look<'_>, subject: &Subject) -> Result<bool> {
 }
 
 impl Lost {
-    fn take(&mut self, extent: &Extent, missing: &SlotSets) -> Result<()> {
+    fn take(&mut self, extent: &Extent, missing: &SlotSets, condemned: &SlotSets) -> Result<()> {
         let stored = match stored_slots(extent) {
             Err(error) => {
                 self.blocks.push(extent.blocks);
+                self.has_uncondemned = true;
                 self.senseless.push(content_only(error)?.to_string());
                 return Ok(());
             }
@@ -133,6 +142,7 @@ impl Lost {
         };
         let (pack, slots) = stored;
         let Some(gone) = missing.get(pack).and_then(|missing| missing.common(&slots)) else { return Ok(()) };
+        self.has_uncondemned |= !condemned.get(pack).is_some_and(|condemned| condemned.covers(&gone));
         let Some(first_slot) = slots.runs().first().map(|(first, _)| first.0) else { return Ok(()) };
         for (first, last) in gone.runs() {
             let start = extent.blocks.start + BlockCount(u64::from(first.0 - first_slot));
@@ -185,9 +195,9 @@ impl Lost {
         }
         problems.extend(self.senseless.into_iter().take(1));
         let problem = format!("{count} of its blocks are lost: {}", problems.join("; "));
-        let finding = if subject.is_void && subject.is_checkpoint {
-            let meaning = "its job's lease had been given up, and some of its blocks were deleted meanwhile; no complete \
-                           version misses them: continue the backup, or begin a new one";
+        let finding = if subject.is_void && subject.is_checkpoint && !self.has_uncondemned {
+            let meaning = "its job's lease had been given up, and a cleanup has deleted some of its blocks; continue the \
+                           backup, which stores them again, or begin a new one";
             Finding::harmless(&subject.object, problem, meaning)
         } else {
             Finding::damage(&subject.object, problem, meaning)

@@ -140,7 +140,7 @@ impl Repository {
 
     /// Returns all slots that any record of the log condemns. The log is listed until two lists agree: who asks may have no
     /// lease that counts, and records may be put together meanwhile.
-    fn condemned_slots(&self) -> Result<SlotSets> {
+    pub(crate) fn condemned_slots(&self) -> Result<SlotSets> {
         let mut condemned = SlotSets::default();
         for record in self.read_gc_log_at_rest()?.values() {
             condemned.add_all(&record.condemned);
