@@ -64,8 +64,7 @@ pub struct Stats {
 
 /// Remove versions
 ///
-/// A removed version is gone from all lists at once. The space that its blocks take is freed by a cleanup, which this release
-/// does not have yet.
+/// A removed version is gone from all lists at once. The space that its blocks take is freed by `backy2 cleanup`.
 ///
 /// Young versions are refused (disallow_rm_when_younger_than_days in the configuration) unless forced; protected ones
 /// always. Each version is looked at by itself: one that is refused does not stop the others.

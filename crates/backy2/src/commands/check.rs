@@ -78,9 +78,9 @@ fn show(report: &CheckReport) -> Result<(), Failure> {
     }
     let damaged = report.findings.iter().filter(|finding| finding.weight == Weight::Damage).count() as u64;
     if damaged == 0 {
-        output::line("Everything is there, and fits together.")?;
+        output::line("Everything is there, and fits together. Whether all blocks are good, `backy2 scrub` says.")?;
     } else {
-        output::line(&format!("{} of damage:", counted(damaged, "finding")))?;
+        output::line(&format!("{} of damage; `backy2 scrub --all` marks the versions:", counted(damaged, "finding")))?;
     }
     Ok(())
 }
