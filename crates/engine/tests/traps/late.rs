@@ -11,6 +11,7 @@ use backy_engine::check::{self, CheckRequest, Finding, Weight};
 use backy_engine::label;
 use backy_engine::progress::Progress;
 use backy_engine::repository::versions::VersionState;
+use backy_store::ObjectStore;
 use backy_testkit::device::MemoryDevice;
 use backy_testkit::store::{Fault, FaultyStore, Operation, Rule};
 
@@ -95,4 +96,23 @@ fn a_label_that_comes_after_its_version_was_deleted_goes_with_the_next_cleanup()
     assert_eq!(objects(&stage.store, names::LABELS).len(), 1);
     clean(&stage.host());
     assert_eq!(objects(&stage.store, names::LABELS), []);
+}
+
+/// A backup fails, gives its lease up, and leaves a checkpoint; then its packs are lost. No cleanup has deleted them, so that is
+/// damage, though the checkpoint is void.
+#[test]
+fn what_a_checkpoint_lacks_that_was_given_up_is_damage_unless_a_cleanup_has_deleted_it() {
+    let mut stage = Stage::new(62);
+    let store = FaultyStore::new(Arc::new(stage.store.clone()));
+    // The checkpoint passes, the manifest does not.
+    store.add_rule(Rule::always(Operation::Put, names::VERSIONS, Fault::Before(ErrorKind::Unavailable)).after(1));
+    let device = MemoryDevice::with_bytes(&noise(1, 60 * BLOCK));
+    stage.open(Arc::new(store), 0, new_folder()).try_backup(&request(&device, "a")).unwrap_err();
+    let mut host = stage.host();
+    let all = CheckRequest { repairs: false };
+    let mut look = || check::run(&mut host.repository, &all, &Progress::default(), &Cancel::default()).unwrap();
+    let before = look();
+    assert_eq!((before.incomplete_count, before.is_damaged()), (1, false), "{before:?}");
+    objects(&stage.store, names::PACKS).iter().for_each(|pack| stage.store.delete(pack).unwrap());
+    assert!(look().is_damaged());
 }
