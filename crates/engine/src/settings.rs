@@ -51,6 +51,12 @@ impl Settings {
         self.simultaneous_reads.get() + 2 * self.workers.get() + 2
     }
 
+    /// Returns how many threads read packs and open what is in them: more than there are cores, so that they have something
+    /// to do while a store lets others wait.
+    pub(crate) fn pack_readers(&self) -> usize {
+        self.simultaneous_reads.max(self.workers).get()
+    }
+
     /// Returns how many packs are in memory at once: one that is filled, and those that are uploaded.
     pub(crate) fn packs_in_flight(&self) -> usize {
         self.simultaneous_writes.get() + 1

@@ -163,11 +163,10 @@ pub fn run(
     {
         done = attempt(repository, &lease, request, progress, cancel, &mut left);
     }
-    let may_leave_a_put =
-        left.has_lost_put || done.as_ref().is_err_and(|failure| may_leave_a_put(failure.error.kind()));
+    let may_come_late = left.has_lost_put || done.as_ref().is_err_and(|failure| may_leave_a_put(failure.error.kind()));
     // A put that has failed may arrive long after: then what it brings must count as written without a lease. A version that
     // was published all the same is marked as good.
-    if may_leave_a_put && let Err(error) = repository.revoke_lease(lease.id(), "a put of its job has failed") {
+    if may_come_late && let Err(error) = repository.revoke_lease(lease.id(), "a put of its job has failed") {
         warn!("the lease of this job could not be revoked, and stays until somebody finds it overdue: {error}");
         lease.leave();
     }

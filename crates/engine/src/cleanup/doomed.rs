@@ -30,8 +30,7 @@ pub(super) fn delete(
     let there: Vec<(VersionUid, &VersionObjects)> =
         doomed.iter().filter_map(|uid| Some((*uid, marked.versions.get(uid)?))).collect();
     let mut step = |names: Vec<ObjectName>| -> Result<BTreeSet<VersionUid>> {
-        let kept = delete_all(repository, &names, report, cancel).context(|| "delete removed versions")?;
-        names.iter().filter(|name| !kept.contains(name)).for_each(|name| forget(repository, name));
+        let kept = delete_and_forget(repository, &names, report, cancel).context(|| "delete removed versions")?;
         Ok(kept.iter().filter_map(version_of).collect())
     };
     let mut refused = step(there.iter().flat_map(|(uid, objects)| maps_of(*uid, objects)).collect())?;
@@ -54,8 +53,7 @@ pub(super) fn delete(
     let complete = marked.manifests.keys().filter(|uid| !void.contains(uid));
     let complete = complete.filter_map(|uid| Some((*uid, marked.versions.get(uid)?)));
     let superfluous: Vec<ObjectName> = complete.flat_map(|(uid, objects)| checkpoints_of(uid, objects)).collect();
-    let kept = delete_all(repository, &superfluous, report, cancel).context(|| "delete checkpoints")?;
-    superfluous.iter().filter(|name| !kept.contains(name)).for_each(|name| forget(repository, name));
+    delete_and_forget(repository, &superfluous, report, cancel).context(|| "delete checkpoints")?;
     Ok(refused)
 }
 
@@ -80,8 +78,18 @@ fn version_of(name: &ObjectName) -> Option<VersionUid> {
     names::parse_version_object(name).map(|(uid, _)| uid).or(of_label).ok()
 }
 
-fn forget(repository: &Repository, name: &ObjectName) {
-    if let Err(error) = repository.catalog().forget_object(name) {
-        warn!("the catalog did not forget {name}: {error}");
+/// Deletes objects, and lets the catalog forget those that are gone; returns the others.
+fn delete_and_forget(
+    repository: &Repository,
+    names: &[ObjectName],
+    report: &mut CleanupReport,
+    cancel: &Cancel,
+) -> Result<BTreeSet<ObjectName>> {
+    let kept = delete_all(repository, names, report, cancel)?;
+    for name in names.iter().filter(|name| !kept.contains(name)) {
+        if let Err(error) = repository.catalog().forget_object(name) {
+            warn!("the catalog did not forget {name}: {error}");
+        }
     }
+    Ok(kept)
 }

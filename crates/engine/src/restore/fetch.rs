@@ -148,7 +148,7 @@ impl<'a> Writing<'a> {
 
 /// Restores all blocks of `tasks`. One lost block does not stop it; a store or target that fails does.
 pub(super) fn fetch(writing: &Writing<'_>, tasks: Vec<Task>, cancel: &Cancel) -> Result<()> {
-    let threads = threads(writing.repository);
+    let threads = writing.repository.settings().pack_readers();
     let tasks = tasks.into_iter().map(Step::Look).collect();
     work_off(
         threads,
@@ -162,13 +162,9 @@ pub(super) fn fetch(writing: &Writing<'_>, tasks: Vec<Task>, cancel: &Cancel) ->
     )
 }
 
-fn threads(repository: &Repository) -> usize {
-    repository.settings().simultaneous_reads.max(repository.settings().workers).get()
-}
-
 /// Returns how many bytes of a pack are read at once at most.
 fn run_bytes_max(repository: &Repository) -> u32 {
-    let share = (RUNS_BYTES_MAX / threads(repository)).max(RUN_BYTES_MIN);
+    let share = (RUNS_BYTES_MAX / repository.settings().pack_readers()).max(RUN_BYTES_MIN);
     repository.store().piece_bytes().min(u32::try_from(share).unwrap_or(u32::MAX))
 }
 

@@ -208,7 +208,7 @@ impl Comparer<'_> {
             }
         }
         let contents = Mutex::new(BTreeMap::new());
-        let threads = self.repository.settings().simultaneous_reads.max(self.repository.settings().workers).get();
+        let threads = self.repository.settings().pack_readers();
         let this = &*self;
         for_each(
             threads,

@@ -81,9 +81,7 @@ pub(super) fn verify(
     verified: &Mutex<Verified>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let settings = with.repository.settings();
-    // More than there are cores, so that they have something to do while a store lets others wait.
-    let threads = settings.simultaneous_reads.max(settings.workers).get();
+    let threads = with.repository.settings().pack_readers();
     let nothing = WantedPack::default();
     let tools = || Verifier::new(with);
     for_each(threads, packs, cancel, tools, |verifier, &pack| {

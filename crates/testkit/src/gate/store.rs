@@ -9,7 +9,7 @@ use backy_store::object_store::list_all;
 use backy_store::{ObjectInfo, ObjectRange, ObjectStore};
 
 use super::{Actor, Gate, Turn};
-use crate::store::Operation;
+use crate::store::{Operation, delete_backwards};
 
 /// A store behind a gate. Clones are the same store, on behalf of the same actor.
 #[derive(Clone)]
@@ -65,10 +65,8 @@ impl ObjectStore for GatedStore {
     }
 
     fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
-        // One call each, so that others come in between; no order is promised.
-        let mut outcomes: Vec<Result<()>> = names.iter().rev().map(|name| self.delete(name)).collect();
-        outcomes.reverse();
-        outcomes
+        // One call each, so that others come in between.
+        delete_backwards(self, names)
     }
 
     fn piece_bytes(&self) -> u32 {

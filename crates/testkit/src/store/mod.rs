@@ -202,6 +202,13 @@ fn crash(doing: &str) -> Error {
     Error::new(ErrorKind::Io, format!("{doing}: {CRASH_MARKER}"))
 }
 
+/// Deletes one object after the other, the last one first: a batch promises no order.
+pub(crate) fn delete_backwards(store: &dyn ObjectStore, names: &[ObjectName]) -> Vec<Result<()>> {
+    let mut outcomes: Vec<Result<()>> = names.iter().rev().map(|name| store.delete(name)).collect();
+    outcomes.reverse();
+    outcomes
+}
+
 impl ObjectStore for FaultyStore {
     fn put(&self, name: &ObjectName, body: &[u8]) -> Result<()> {
         let bytes = body.len() as u64;
@@ -255,10 +262,7 @@ impl ObjectStore for FaultyStore {
     }
 
     fn delete_many(&self, names: &[ObjectName]) -> Vec<Result<()>> {
-        // No order is promised.
-        let mut outcomes: Vec<Result<()>> = names.iter().rev().map(|name| self.delete(name)).collect();
-        outcomes.reverse();
-        outcomes
+        delete_backwards(self, names)
     }
 
     fn piece_bytes(&self) -> u32 {
